@@ -1,0 +1,55 @@
+// Package testenv finds the parts that tests use and that `make` brings: the
+// programs, ONNX Runtime's library, a Python with the reference libraries, the
+// measuring material beside the checkout.
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Root is the repository's root.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// ONNXRuntime is the path of libonnxruntime.so.
+func ONNXRuntime(t testing.TB) string { return need(t, "lib/sightd/libonnxruntime.so") }
+
+// Worker is the path of the program sightd-camera.
+func Worker(t testing.TB) string { return need(t, "bin/sightd-camera") }
+
+// Sightd is the path of the program sightd.
+func Sightd(t testing.TB) string { return need(t, "bin/sightd") }
+
+// Python is the path of an interpreter that has numpy, onnx, onnxruntime,
+// opencv-python-headless and paho-mqtt.
+func Python(t testing.TB) string { return need(t, "build/venv/bin/python") }
+
+// Demo is a path inside the demo's folder, which is part of the repository.
+func Demo(parts ...string) string {
+	return filepath.Join(append([]string{Root(), "demo"}, parts...)...)
+}
+
+// Material is a path inside the measuring material, which is no part of the
+// repository: a test that asks for it is skipped where it isn't there.
+func Material(t testing.TB, parts ...string) string {
+	t.Helper()
+	p := filepath.Join(append([]string{Root(), "..", "shared", "material"}, parts...)...)
+	if _, err := os.Stat(p); err != nil {
+		t.Skipf("no measuring material: %v", err)
+	}
+	return p
+}
+
+func need(t testing.TB, path string) string {
+	t.Helper()
+	p := filepath.Join(Root(), path)
+	if _, err := os.Stat(p); err != nil {
+		t.Fatalf("%v: run `make test-deps` once", err)
+	}
+	return p
+}
