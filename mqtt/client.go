@@ -1,0 +1,298 @@
+package mqtt
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxPayload bounds what is published in one message: brokers have limits of
+// their own, and end the connection of who exceeds them.
+const maxPayload = 128 << 10
+
+// Options say where the broker is and who this device is.
+type Options struct {
+	// URL is mqtt://HOST, mqtts://, ws:// or wss://, with port or the usual one
+	// (1883, 8883, 80, 443). tcp, ssl and tls are taken as other names.
+	URL          string
+	Username     string
+	PasswordFile string
+	CAFile       string // PEM; only these authorities are trusted. Empty: the system's
+	CertFile     string // PEM; with KeyFile, the client's certificate
+	KeyFile      string
+
+	Prefix string // of all topics; may have several levels. Empty: sightd
+	Device string
+
+	Outbox   Outbox       // nil: a MemoryOutbox with default limits
+	OnStatus func(Status) // called by Run at every change; must return soon. nil: none
+	Log      *slog.Logger // nil: none
+}
+
+// Status says whether there is a connection.
+type Status struct {
+	Connected  bool
+	Since      time.Time // of the present state; zero before Run
+	Error      string    // the last failure in words; empty while connected
+	Reconnects uint64    // sessions after the first
+	Failures   uint64    // attempts that failed, and sessions that were lost
+}
+
+// Stats counts since New.
+type Stats struct {
+	Status
+	Published     uint64            // events that Publish was given
+	Acked         uint64            // events that the broker has
+	Dropped       map[string]uint64 // events given up, by cause: Drop…
+	Queued        int               // events that wait
+	QueuedBytes   int64             // their size
+	Oldest        time.Time         // since when the oldest waits; zero if none
+	States        int               // topics that hold a state
+	StatesPending int               // those that the broker has still to be told
+	StatesRefused uint64            // calls of SetState that could not be taken
+}
+
+// A Client brings events and states to a broker. Its methods may be called at
+// the same time.
+type Client struct {
+	opts   Options
+	target target
+	id     string
+	log    *slog.Logger
+	timing timing
+
+	outbox Outbox
+	states *states
+	ids    *ids
+	wake   chan struct{} // holds one: there is something new to send
+
+	mu       sync.Mutex
+	running  bool
+	status   Status
+	counted  Stats         // Published, StatesRefused and Dropped only
+	progress chan struct{} // closed and replaced when something was delivered
+}
+
+// timing is what tests make shorter.
+type timing struct {
+	connect     time.Duration // for TCP, TLS and CONNACK together
+	write       time.Duration // for one packet
+	ack         time.Duration // for a PUBACK
+	keepAlive   time.Duration // whole seconds
+	ping        time.Duration // for the reply to a ping
+	stop        time.Duration // for the last messages
+	reassert    time.Duration // until `online` is said once more
+	stable      time.Duration // a session this long starts the back-off anew
+	least, most time.Duration // back-off
+	repeat      time.Duration // of the same failure in the log
+}
+
+var defaultTiming = timing{
+	connect:   10 * time.Second,
+	write:     5 * time.Second,
+	ack:       20 * time.Second,
+	keepAlive: 30 * time.Second,
+	ping:      10 * time.Second,
+	stop:      time.Second,
+	reassert:  5 * time.Second,
+	stable:    30 * time.Second,
+	least:     500 * time.Millisecond,
+	most:      30 * time.Second,
+	repeat:    10 * time.Minute,
+}
+
+// New checks the options and reads the files that they name. It connects
+// nothing.
+func New(o Options) (*Client, error) {
+	if o.Prefix == "" {
+		o.Prefix = "sightd"
+	}
+	if err := checkPrefix(o.Prefix); err != nil {
+		return nil, fmt.Errorf("mqtt.%w", err)
+	}
+	if err := CheckName(o.Device); err != nil {
+		return nil, fmt.Errorf("device: %w", err)
+	}
+	t, err := parseTarget(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.checkFiles(t); err != nil {
+		return nil, err
+	}
+	if _, err := o.password(); err != nil {
+		return nil, err
+	}
+	if _, err := o.tlsConfig(t); err != nil {
+		return nil, err
+	}
+	if o.Outbox == nil {
+		o.Outbox = NewMemoryOutbox(Limits{})
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Client{
+		opts:     o,
+		target:   t,
+		id:       clientID(o.Prefix, o.Device),
+		log:      o.Log,
+		timing:   defaultTiming,
+		outbox:   o.Outbox,
+		states:   newStates(),
+		ids:      newIDs(),
+		wake:     make(chan struct{}, 1),
+		progress: make(chan struct{}),
+		counted:  Stats{Dropped: map[string]uint64{DropInvalid: 0, DropSize: 0}},
+	}, nil
+}
+
+// clientID has no slash: mosquitto refuses those where its access list speaks
+// of client ids.
+func clientID(prefix, device string) string {
+	return strings.ReplaceAll(prefix, "/", ":") + ":" + device
+}
+
+// Topic is the whole topic of one without PREFIX/DEVICE/.
+func (c *Client) Topic(suffix string) string {
+	return c.opts.Prefix + "/" + c.opts.Device + "/" + suffix
+}
+
+// Publish puts an event into the outbox, after filling in what Event says. An
+// event that can't be taken is counted; the error says why.
+func (c *Client) Publish(e Event) error {
+	m, cause, err := c.message(e)
+	c.mu.Lock()
+	c.counted.Published++
+	if err != nil {
+		c.counted.Dropped[cause]++
+	}
+	c.mu.Unlock()
+	if err == nil {
+		err = c.outbox.Append(m)
+	}
+	if err != nil {
+		return fmt.Errorf("event of camera %q: %w", e.Data.Camera, err)
+	}
+	c.stir()
+	return nil
+}
+
+// message writes an event down; if it can't be, the cause to count.
+func (c *Client) message(e Event) (Message, string, error) {
+	if err := e.Data.check(); err != nil {
+		return Message{}, DropInvalid, err
+	}
+	if e.Time.IsZero() {
+		e.Time.Time = time.Now()
+	}
+	id, err := c.ids.next(e.Time.Time)
+	if err != nil {
+		return Message{}, DropInvalid, fmt.Errorf("make an id: %w", err)
+	}
+	e.SpecVersion, e.ID, e.Type, e.DataContentType = "1.0", id, EventType, "application/json"
+	e.Source = source(c.opts.Prefix, c.opts.Device, e.Data.Camera)
+	payload, err := json.Marshal(&e)
+	if err != nil {
+		return Message{}, DropInvalid, err
+	}
+	if len(payload) > maxPayload {
+		return Message{}, DropSize, fmt.Errorf("%d bytes: at most %d", len(payload), maxPayload)
+	}
+	return Message{ID: id, Topic: c.Topic(TopicEvents(e.Data.Camera)), Payload: payload, Time: e.Time.Time}, "", nil
+}
+
+// SetState makes payload what the retained topic PREFIX/DEVICE/topic says;
+// empty clears the topic. It never waits; states that follow each other faster
+// than the broker takes them replace each other, and all are told again after a
+// reconnect. What can't be a state is counted, and logged once.
+func (c *Client) SetState(topic string, payload []byte) {
+	changed, err := c.states.set(topic, payload)
+	if err != nil {
+		c.mu.Lock()
+		c.counted.StatesRefused++
+		first := c.counted.StatesRefused == 1
+		c.mu.Unlock()
+		if first {
+			c.log.Error("a state can't be published; more of them are only counted", "err", err)
+		}
+		return
+	}
+	if changed {
+		c.stir()
+	}
+}
+
+// stir lets the session look for something new.
+func (c *Client) stir() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Drain waits until the broker has every event and every state that it was to
+// get when nothing more is added meanwhile. Run must be running. If ctx ends
+// before, the error says what is left and why.
+func (c *Client) Drain(ctx context.Context) error {
+	aged := time.NewTicker(time.Second) // events also leave by age
+	defer aged.Stop()
+	for {
+		c.mu.Lock()
+		progress := c.progress
+		c.mu.Unlock()
+		s := c.Stats()
+		if s.Queued == 0 && s.StatesPending == 0 {
+			return nil
+		}
+		select {
+		case <-progress:
+		case <-aged.C:
+		case <-ctx.Done():
+			why := s.Error
+			if why == "" {
+				why = "the broker is slow"
+			}
+			return fmt.Errorf("%d events and %d states not delivered (%s): %w", s.Queued, s.StatesPending, why, ctx.Err())
+		}
+	}
+}
+
+// Stats gives the present figures.
+func (c *Client) Stats() Stats {
+	box := c.outbox.Stats()
+	c.mu.Lock()
+	s := c.counted
+	s.Status = c.status
+	dropped := make(map[string]uint64, len(box.Dropped)+len(s.Dropped))
+	for cause, n := range s.Dropped {
+		dropped[cause] += n
+	}
+	c.mu.Unlock()
+	for cause, n := range box.Dropped {
+		dropped[cause] += n
+	}
+	s.Dropped = dropped
+	s.Acked, s.Queued, s.QueuedBytes, s.Oldest = box.Acked, box.Queued, box.Bytes, box.Oldest
+	s.States, s.StatesPending = c.states.count()
+	return s
+}
+
+// Status gives the present state of the connection.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// delivered tells Drain that something was.
+func (c *Client) delivered() {
+	c.mu.Lock()
+	close(c.progress)
+	c.progress = make(chan struct{})
+	c.mu.Unlock()
+}

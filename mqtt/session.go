@@ -1,0 +1,273 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+)
+
+// window is how many messages may be on their way at once.
+const window = 64
+
+// A session is one connection, from CONNECT to its end. It is run by one
+// goroutine.
+type session struct {
+	c      *Client
+	client paho.Client
+	link   *link
+
+	flights []flight // on their way, in the order in which they were sent
+	seq     uint64   // of the last event that was sent
+}
+
+// A flight is a message that the broker has still to acknowledge.
+type flight struct {
+	token paho.Token
+	sent  time.Time
+	event uint64      // its Seq; 0: it is a state
+	state stateFlight // state nil: the farewell
+}
+
+// session connects, calls up and works until the connection or ctx ends. A
+// message counts as delivered only by an acknowledgement in the session that
+// sent it; everything else is sent again in the next one, in the same order.
+func (c *Client) session(ctx context.Context, up func()) *failure {
+	s, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	// The first error closes the link; paho then ends its goroutines, for which
+	// Disconnect waits, but not for ever.
+	defer s.client.Disconnect(uint(c.timing.stop.Milliseconds()))
+	up()
+	if err := s.work(ctx); err != nil {
+		s.link.fail(err)
+		_ = s.settle() // acknowledgements that came before the end
+		return &failure{running, s.link.err}
+	}
+	return nil
+}
+
+func (c *Client) connect(ctx context.Context) (*session, *failure) {
+	config, err := c.opts.tlsConfig(c.target)
+	if err != nil {
+		return nil, &failure{preparing, err}
+	}
+	password, err := c.opts.password()
+	if err != nil {
+		return nil, &failure{preparing, err}
+	}
+
+	s := &session{c: c}
+	dialCtx, cancel := context.WithTimeout(ctx, c.timing.connect)
+	defer cancel()
+	var l *link
+	opened := make(chan struct{})
+	o := paho.NewClientOptions()
+	o.Servers = []*url.URL{{Scheme: c.target.scheme, Host: c.target.address()}}
+	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+		conn, err := dial(dialCtx, c.target, config)
+		if err != nil {
+			return nil, err
+		}
+		l = newLink(conn, c.timing.write)
+		close(opened)
+		return l, nil
+	})
+	o.SetProtocolVersion(4) // no second try with MQTT 3.1
+	o.SetClientID(c.id)
+	o.SetUsername(c.opts.Username)
+	o.SetPassword(password)
+	o.SetCleanSession(true)
+	o.SetAutoReconnect(false)
+	o.SetOrderMatters(false)
+	o.SetStore(paho.NewMemoryStore())
+	o.SetConnectTimeout(c.timing.connect)
+	o.SetWriteTimeout(c.timing.write)
+	o.SetKeepAlive(c.timing.keepAlive)
+	o.SetPingTimeout(c.timing.ping)
+	o.SetWill(c.Topic(TopicStatus), Offline, 1, true)
+	o.SetConnectionLostHandler(func(_ paho.Client, err error) {
+		// What the link itself noticed is known already.
+		l.fail(fmt.Errorf("%w: %w", errNoPing, err))
+	})
+	s.client = paho.NewClient(o)
+
+	token := s.client.Connect()
+	select {
+	case <-opened:
+	case <-token.Done(): // with dialCtx's end at the latest
+		select {
+		case <-opened:
+		default:
+			return nil, &failure{dialling, token.Error()}
+		}
+	}
+	s.link = l
+	release := context.AfterFunc(ctx, func() { s.link.fail(ctx.Err()) })
+	defer release()
+	<-token.Done() // the link's deadline or ctx's end at the latest
+	if err := token.Error(); err != nil {
+		l.fail(err)
+		return nil, &failure{connecting, err}
+	}
+	return s, nil
+}
+
+// work sends until the connection is lost, which is the error, or ctx ends.
+func (s *session) work(ctx context.Context) error {
+	c := s.c
+	if _, err := c.states.set(TopicStatus, []byte(Online)); err != nil {
+		return err
+	}
+	c.states.restart()
+	// A broker that takes over from an older session may publish that one's
+	// will after our `online`.
+	reassert := time.NewTimer(c.timing.reassert)
+	defer reassert.Stop()
+	overdue := time.NewTimer(c.timing.ack)
+	defer overdue.Stop()
+	for {
+		if err := s.fill(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		var head <-chan struct{}
+		if len(s.flights) > 0 {
+			head = s.flights[0].token.Done()
+			overdue.Reset(time.Until(s.flights[0].sent.Add(c.timing.ack)))
+		} else {
+			overdue.Stop()
+		}
+		select {
+		case <-head:
+			if err := s.settle(); err != nil {
+				return err
+			}
+		case <-c.wake:
+		case <-reassert.C:
+			c.states.again(TopicStatus)
+		case <-overdue.C:
+			return errNoAck
+		case <-s.link.lost:
+			return s.link.err
+		case <-ctx.Done():
+			s.farewell(ctx)
+			return nil
+		}
+	}
+}
+
+// fill sends states and events in turn while the window has room.
+func (s *session) fill(ctx context.Context) error {
+	var events []Message
+	looked := false
+	for len(s.flights) < window && ctx.Err() == nil {
+		sent := false
+		if st, ok := s.c.states.take(); ok {
+			if err := s.send(ctx, s.c.Topic(st.state.topic), true, st.payload, flight{state: st}); err != nil {
+				return err
+			}
+			sent = true
+		}
+		if !looked {
+			looked = true
+			var err error
+			if events, err = s.c.outbox.After(s.seq, window-len(s.flights)); err != nil {
+				return fmt.Errorf("read the outbox: %w", err)
+			}
+		}
+		if len(events) > 0 && len(s.flights) < window {
+			m := events[0]
+			events = events[1:]
+			if err := s.send(ctx, m.Topic, false, m.Payload, flight{event: m.Seq}); err != nil {
+				return err
+			}
+			s.seq = m.Seq
+			sent = true
+		}
+		if !sent {
+			break
+		}
+	}
+	return nil
+}
+
+// send hands a message to paho. Publish can block for the write timeout, and
+// after the end of its connection too, so it has a goroutine of its own.
+func (s *session) send(ctx context.Context, topic string, retained bool, payload []byte, f flight) error {
+	token := make(chan paho.Token, 1)
+	go func() { token <- s.client.Publish(topic, 1, retained, payload) }()
+	select {
+	case f.token = <-token:
+	case <-s.link.lost:
+		return s.link.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f.sent = time.Now()
+	s.flights = append(s.flights, f)
+	return nil
+}
+
+// settle takes what the broker has acknowledged off the front of the flights.
+// What is acknowledged behind one that isn't waits for it, so that the outbox
+// is emptied in order.
+func (s *session) settle() error {
+	var err error
+	var event uint64
+	n := 0
+	for n < len(s.flights) && s.flights[n].landed() {
+		f := s.flights[n]
+		if err = f.token.Error(); err != nil {
+			break
+		}
+		if f.event != 0 {
+			event = f.event
+		} else if f.state.state != nil {
+			s.c.states.settle(f.state)
+		}
+		n++
+	}
+	s.flights = slices.Delete(s.flights, 0, n)
+	if event != 0 {
+		if e := s.c.outbox.Ack(event); e != nil {
+			err = errors.Join(err, fmt.Errorf("empty the outbox: %w", e))
+		}
+	}
+	if n > 0 {
+		s.c.delivered()
+	}
+	return err
+}
+
+func (f *flight) landed() bool {
+	select {
+	case <-f.token.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// farewell says `offline` and gives what is on its way a moment to arrive.
+func (s *session) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.c.timing.stop)
+	defer cancel()
+	err := s.send(ctx, s.c.Topic(TopicStatus), true, []byte(Offline), flight{})
+	for err == nil && len(s.flights) > 0 {
+		select {
+		case <-s.flights[0].token.Done():
+			err = s.settle()
+		case <-s.link.lost:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

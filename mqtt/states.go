@@ -1,0 +1,143 @@
+package mqtt
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// maxStates bounds the topics that hold a state: many cameras times models.
+const maxStates = 4096
+
+// states holds what each retained topic should say, and which the broker still
+// has to be told. At most one message a topic is on its way, so whatever is set
+// meanwhile replaces what was set before it.
+type states struct {
+	mu     sync.Mutex
+	topics map[string]*state
+	queue  []*state // to be sent
+}
+
+type state struct {
+	topic   string
+	payload []byte // empty: cleared
+	version uint64 // of payload
+	acked   uint64 // the version that the broker has; 0: unknown
+	queued  bool
+	flying  bool
+}
+
+func newStates() *states { return &states{topics: map[string]*state{}} }
+
+// set makes payload, which is copied, what topic says. It tells whether there
+// is something new to send.
+func (s *states) set(topic string, payload []byte) (bool, error) {
+	if err := checkTopic(topic); err != nil {
+		return false, err
+	}
+	if len(payload) > maxPayload {
+		return false, fmt.Errorf("state of %d bytes for %s: at most %d", len(payload), topic, maxPayload)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.topics[topic]
+	switch {
+	case st == nil && len(s.topics) >= maxStates:
+		return false, fmt.Errorf("state for %s: %d topics have one already, the most that are kept", topic, maxStates)
+	case st == nil:
+		st = &state{topic: topic}
+		s.topics[topic] = st
+	case bytes.Equal(st.payload, payload):
+		return false, nil
+	}
+	st.payload = bytes.Clone(payload)
+	st.version++
+	s.enqueue(st)
+	return true, nil
+}
+
+// flight is a state on its way.
+type stateFlight struct {
+	state   *state
+	payload []byte
+	version uint64
+}
+
+// take gives the next state to send.
+func (s *states) take() (stateFlight, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return stateFlight{}, false
+	}
+	st := s.queue[0]
+	s.queue = slices.Delete(s.queue, 0, 1)
+	st.queued, st.flying = false, true
+	return stateFlight{st, st.payload, st.version}, true
+}
+
+// settle is called when the broker has f.
+func (s *states) settle(f stateFlight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := f.state
+	st.flying, st.acked = false, f.version
+	switch {
+	case st.version != f.version:
+		s.enqueue(st)
+	case len(st.payload) == 0:
+		delete(s.topics, st.topic)
+	}
+}
+
+// again has a topic's state sent once more.
+func (s *states) again(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.topics[topic]; st != nil && !st.flying {
+		st.acked = 0
+		s.enqueue(st)
+	}
+}
+
+// restart has everything sent in a new session: the status first, the rest in
+// the order of their topics.
+func (s *states) restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = s.queue[:0]
+	for _, st := range s.topics {
+		st.flying, st.acked, st.queued = false, 0, true
+		s.queue = append(s.queue, st)
+	}
+	slices.SortFunc(s.queue, func(a, b *state) int {
+		if (a.topic == TopicStatus) != (b.topic == TopicStatus) {
+			if a.topic == TopicStatus {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.topic, b.topic)
+	})
+}
+
+// count gives the topics and how many of them the broker still has to be told.
+func (s *states) count() (topics, pending int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.topics {
+		if st.acked != st.version {
+			pending++
+		}
+	}
+	return len(s.topics), pending
+}
+
+func (s *states) enqueue(st *state) {
+	if !st.queued && !st.flying {
+		st.queued = true
+		s.queue = append(s.queue, st)
+	}
+}
