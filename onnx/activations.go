@@ -96,7 +96,7 @@ func (m *Model) Activations() ([]Activation, error) {
 		}
 	}
 	for _, a := range all {
-		describe(a, x, nodes, of)
+		relate(a, x, nodes, of)
 	}
 	activations := make([]Activation, 0, len(all))
 	for _, a := range all {
@@ -105,8 +105,8 @@ func (m *Model) Activations() ([]Activation, error) {
 	return activations, nil
 }
 
-// describe fills in who reads a, and what follows from it.
-func describe(a *Activation, x *graphIndex, nodes map[*pb.NodeProto]int, of map[string]*Activation) {
+// relate fills in who reads a, and what follows from it.
+func relate(a *Activation, x *graphIndex, nodes map[*pb.NodeProto]int, of map[string]*Activation) {
 	var result, enters bool // is a result of the network; enters a quantised operator
 	for _, name := range a.Names() {
 		result = result || x.output[name] != nil
@@ -148,23 +148,4 @@ func anyOutput(a *Activation, x *graphIndex) bool {
 
 func readsAny(n *pb.NodeProto, of map[string]*Activation) bool {
 	return slices.ContainsFunc(n.GetInput(), func(name string) bool { return of[name] != nil })
-}
-
-// standard says whether n's operator is one of ONNX's own.
-func standard(n *pb.NodeProto) bool { return n.GetDomain() == "" || n.GetDomain() == "ai.onnx" }
-
-// nodeName is what a node is called: by its name, or else by what it makes.
-func nodeName(n *pb.NodeProto) string {
-	if n.GetName() != "" || len(n.GetOutput()) == 0 {
-		return n.GetName()
-	}
-	return n.GetOutput()[0]
-}
-
-func set(names ...string) map[string]bool {
-	s := make(map[string]bool, len(names))
-	for _, name := range names {
-		s[name] = true
-	}
-	return s
 }
