@@ -43,7 +43,7 @@ func initialize(library string) (string, error) {
 	}
 	paths := places()
 	for _, path := range paths {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			return path, initializeFrom(path)
 		}
 	}
