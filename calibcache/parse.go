@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -90,23 +91,22 @@ func refuseForeign(b []byte) error {
 	case trimmed[0] == '{' || trimmed[0] == '[':
 		return &SyntaxError{0, "it is JSON, such as ONNX Runtime writes with the ranges of tensors"}
 	}
-	for i, c := range b {
-		if c >= ' ' && c != 0x7f || c == '\n' {
-			continue
-		}
-		line := 1 + bytes.Count(b[:i], []byte("\n"))
-		switch {
-		case c == '\r' && i+1 < len(b) && b[i+1] == '\n':
-			return &SyntaxError{line, "it has Windows line ends (CR LF), a cache has LF alone: convert it with dos2unix"}
-		case c == 0:
-			return &SyntaxError{0, "it is a binary file, not text"}
-		}
-		return &SyntaxError{line, fmt.Sprintf("control character 0x%02x", c)}
-	}
-	if !utf8.Valid(b) {
+	switch {
+	case bytes.IndexByte(b, 0) >= 0:
+		return &SyntaxError{0, "it is a binary file, not text"}
+	case !utf8.Valid(b):
 		return &SyntaxError{0, "it is a binary file, or text that isn't UTF-8"}
 	}
-	return nil
+	i := bytes.IndexFunc(b, func(r rune) bool { return r != '\n' && unicode.IsControl(r) })
+	if i < 0 {
+		return nil
+	}
+	line := 1 + bytes.Count(b[:i], []byte("\n"))
+	if bytes.HasPrefix(b[i:], []byte("\r\n")) {
+		return &SyntaxError{line, "it has Windows line ends (CR LF), a cache has LF alone: convert it with dos2unix"}
+	}
+	r, _ := utf8.DecodeRune(b[i:])
+	return &SyntaxError{line, fmt.Sprintf("control character %U", r)}
 }
 
 // headerReason explains a first line that is no header, by what other files

@@ -1,0 +1,147 @@
+package calibcache
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/sightd/sightd/onnx"
+)
+
+// Fit is how a cache fits a network.
+type Fit struct {
+	// Coverage is Named ÷ Needed, 1 where nothing is needed.
+	Coverage float64
+	Needed   int // activations that INT8 needs a scale for
+	Named    int // those of them that the cache has a usable scale for
+
+	Missing  []string // the needed activations that aren't named, in graph order
+	Leftover []string // entries that belong to nothing in the network, in the file's order
+	// Suspicious are entries whose value no activation can have, in the file's
+	// order. They are used for nothing: what only they name is missing.
+	Suspicious []Suspicious
+	// Positional are the entries that were taken for a tensor by the order of
+	// the layers, in that order.
+	Positional []Positional
+
+	// Scales has the usable scale of each activation that the cache names,
+	// under every name that the activation has: what onnx's Quantize takes.
+	Scales map[string]float32
+}
+
+// Suspicious is an entry that can't be right.
+type Suspicious struct {
+	Name string
+	Why  string // for people: what the value is, and what it may come from
+}
+
+// Positional is an entry such as "(Unnamed Layer* 4) [Fully Connected]_output"
+// that was found to mean a tensor of the network.
+type Positional struct {
+	Name   string // the entry's
+	Tensor string // the activation's
+}
+
+// Check finds out which of the network's activations the cache has scales for.
+// What counts is said at [onnx.Activation]: Reshape and the like pass on their
+// input's scale, and in front of a ReLU or Clip that gets folded the scale
+// behind it is enough.
+func Check(c *Cache, m *onnx.Model) (*Fit, error) {
+	activations, err := m.Activations()
+	if err != nil {
+		return nil, fmt.Errorf("find the network's activations: %w", err)
+	}
+	r := newResolver(c, activations)
+	r.byName()
+	r.byPosition()
+
+	fit := &Fit{Positional: r.positional, Scales: map[string]float32{}}
+	named := map[string]bool{}
+	for i, a := range activations {
+		e, ok := r.entryOf(i)
+		if !ok {
+			continue
+		}
+		for _, name := range a.Names() {
+			fit.Scales[name] = e.Scale()
+			named[name] = true
+		}
+	}
+	for _, a := range activations {
+		if !a.Needed {
+			continue
+		}
+		fit.Needed++
+		if named[a.Name] || named[a.Behind] {
+			fit.Named++
+		} else {
+			fit.Missing = append(fit.Missing, a.Name)
+		}
+	}
+	fit.Coverage = 1
+	if fit.Needed > 0 {
+		fit.Coverage = float64(fit.Named) / float64(fit.Needed)
+	}
+	fit.judge(c, r)
+	return fit, nil
+}
+
+// judge lists what is wrong with the cache's entries.
+func (f *Fit) judge(c *Cache, r *resolver) {
+	for _, e := range c.Entries {
+		owner := r.ownerOf(e)
+		if owner == nobody {
+			f.Leftover = append(f.Leftover, e.Name)
+		}
+		// A constant, a shape or an index can be zero or large; no image makes
+		// an activation so.
+		if why := suspicion(e); why != "" && owner != constant {
+			f.Suspicious = append(f.Suspicious, Suspicious{e.Name, why})
+		}
+	}
+}
+
+// The ranges that an activation can have. In the 43 real caches that this was
+// made with, activations reach from 0.0128 to 204,724; zero is found for shapes
+// and constants alone, and the one range above, 39 million, is of an input of
+// integer indices.
+const (
+	leastRange    = 1e-8
+	greatestRange = 1e8
+)
+
+// suspicion says why a value can't be an activation's scale, or nothing.
+func suspicion(e Entry) string {
+	scale, reach := float64(e.Scale()), e.Range()
+	switch {
+	case math.IsNaN(scale):
+		return fmt.Sprintf("the scale is not a number (%08x)", e.Bits)
+	case math.IsInf(scale, 0):
+		return fmt.Sprintf("the scale is infinite (%08x)", e.Bits)
+	case scale == 0:
+		return "the scale is zero: the tensor never left zero while it was calibrated"
+	case scale < 0:
+		return fmt.Sprintf("the scale %.6g is negative", scale)
+	case reach < leastRange:
+		return fmt.Sprintf("the range %.3g is absurdly small, below %g: is the value cut short?", reach, leastRange)
+	case reach > greatestRange:
+		return fmt.Sprintf("the range %.3g is absurdly large, above %g", reach, greatestRange)
+	}
+	return ""
+}
+
+// usable says whether a network may be quantised with e.
+func usable(e Entry) bool { return suspicion(e) == "" }
+
+// madeByParser are the beginnings of the names that TensorRT's ONNX parser has
+// for tensors that it adds itself: constants, casts, reshapes.
+var madeByParser = []string{"ONNXTRT_", "tmp_refittable_weight"}
+
+func isParsers(name string) bool {
+	for _, prefix := range madeByParser {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
