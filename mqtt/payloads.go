@@ -30,7 +30,8 @@ type Classification struct {
 	Camera  string  `json:"camera"`
 	Model   Model   `json:"model"`
 	Frame   Frame   `json:"frame"`
-	Top     []Label `json:"top"` // best first
+	Label   string  `json:"label"` // what was seen: the best that the rules allow
+	Top     []Label `json:"top"`   // best first
 	Latency Latency `json:"latency_ms"`
 }
 
@@ -94,6 +95,7 @@ type Drops struct {
 
 // OutboxHealth says what waits for the broker.
 type OutboxHealth struct {
+	Durability string  `json:"durability"` // what becomes of events at a crash: always, outage or memory
 	Queued     int     `json:"queued"`
 	Bytes      int64   `json:"bytes"`
 	Oldest     float64 `json:"oldest"` // seconds that the oldest has waited

@@ -2,9 +2,9 @@ package mqtt
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -12,21 +12,21 @@ import (
 const maxStates = 4096
 
 // states holds what each retained topic should say, and which the broker still
-// has to be told. At most one message a topic is on its way, so whatever is set
-// meanwhile replaces what was set before it.
+// has to be told, in the order in which they were set. A topic waits once: what
+// is set meanwhile replaces what was set before.
 type states struct {
 	mu     sync.Mutex
 	topics map[string]*state
 	queue  []*state // to be sent
+	sets   uint64   // changes so far
 }
 
 type state struct {
 	topic   string
 	payload []byte // empty: cleared
-	version uint64 // of payload
+	version uint64 // of payload: the change that made it
 	acked   uint64 // the version that the broker has; 0: unknown
 	queued  bool
-	flying  bool
 }
 
 func newStates() *states { return &states{topics: map[string]*state{}} }
@@ -53,12 +53,13 @@ func (s *states) set(topic string, payload []byte) (bool, error) {
 		return false, nil
 	}
 	st.payload = bytes.Clone(payload)
-	st.version++
+	s.sets++
+	st.version = s.sets
 	s.enqueue(st)
 	return true, nil
 }
 
-// flight is a state on its way.
+// A stateFlight is a state on its way.
 type stateFlight struct {
 	state   *state
 	payload []byte
@@ -74,7 +75,7 @@ func (s *states) take() (stateFlight, bool) {
 	}
 	st := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1)
-	st.queued, st.flying = false, true
+	st.queued = false
 	return stateFlight{st, st.payload, st.version}, true
 }
 
@@ -83,11 +84,8 @@ func (s *states) settle(f stateFlight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := f.state
-	st.flying, st.acked = false, f.version
-	switch {
-	case st.version != f.version:
-		s.enqueue(st)
-	case len(st.payload) == 0:
+	st.acked = f.version
+	if st.version == f.version && len(st.payload) == 0 {
 		delete(s.topics, st.topic)
 	}
 }
@@ -96,20 +94,20 @@ func (s *states) settle(f stateFlight) {
 func (s *states) again(topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.topics[topic]; st != nil && !st.flying {
+	if st := s.topics[topic]; st != nil {
 		st.acked = 0
 		s.enqueue(st)
 	}
 }
 
 // restart has everything sent in a new session: the status first, the rest in
-// the order of their topics.
+// the order in which they were set.
 func (s *states) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue = s.queue[:0]
 	for _, st := range s.topics {
-		st.flying, st.acked, st.queued = false, 0, true
+		st.acked, st.queued = 0, true
 		s.queue = append(s.queue, st)
 	}
 	slices.SortFunc(s.queue, func(a, b *state) int {
@@ -119,7 +117,7 @@ func (s *states) restart() {
 			}
 			return 1
 		}
-		return strings.Compare(a.topic, b.topic)
+		return cmp.Compare(a.version, b.version)
 	})
 }
 
@@ -136,7 +134,7 @@ func (s *states) count() (topics, pending int) {
 }
 
 func (s *states) enqueue(st *state) {
-	if !st.queued && !st.flying {
+	if !st.queued {
 		st.queued = true
 		s.queue = append(s.queue, st)
 	}

@@ -1,0 +1,220 @@
+package mqtt
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A clock that a test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func TestMemoryOutbox(t *testing.T) {
+	t.Parallel()
+	testOutbox(t, func(_ *testing.T, l Limits, now func() time.Time) Outbox {
+		o := NewMemoryOutbox(l)
+		o.now = now
+		return o
+	})
+}
+
+// testOutbox is what every Outbox does.
+func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Outbox) {
+	message := func(i int) Message {
+		return Message{ID: fmt.Sprint(i), Topic: "t", Payload: []byte("payload")}
+	}
+	fill := func(t *testing.T, o Outbox, from, to int) {
+		t.Helper()
+		for i := from; i <= to; i++ {
+			if err := o.Append(message(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ids := func(t *testing.T, o Outbox, after uint64, n int) string {
+		t.Helper()
+		messages, err := o.After(after, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for i, m := range messages {
+			if i > 0 && m.Seq <= messages[i-1].Seq {
+				t.Errorf("Seq %d comes behind %d", m.Seq, messages[i-1].Seq)
+			}
+			all = append(all, m.ID)
+		}
+		return strings.Join(all, " ")
+	}
+	want := func(t *testing.T, what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	// check also holds the sum that OutboxStats promises.
+	check := func(t *testing.T, o Outbox, queued int, acked uint64, cause string, dropped uint64) {
+		t.Helper()
+		s := o.Stats()
+		var all uint64
+		for _, n := range s.Dropped {
+			all += n
+		}
+		if s.Queued != queued || s.Acked != acked || s.Dropped[cause] != dropped || all != dropped {
+			t.Errorf("stats are %+v, want %d queued, %d acked, %d dropped by %s", s, queued, acked, dropped, cause)
+		}
+		if s.Appended != uint64(s.Queued)+s.Acked+all {
+			t.Errorf("stats don't add up: %+v", s)
+		}
+		if (s.Bytes == 0) != (queued == 0) || s.Oldest.IsZero() != (queued == 0) {
+			t.Errorf("%d queued, yet %d bytes, the oldest from %v", queued, s.Bytes, s.Oldest)
+		}
+	}
+	start := time.Now()
+
+	t.Run("keeps order and empties from the front", func(t *testing.T) {
+		t.Parallel()
+		o := open(t, Limits{}, func() time.Time { return start })
+		want(t, "empty", ids(t, o, 0, 10), "")
+		fill(t, o, 1, 5)
+		want(t, "all", ids(t, o, 0, 10), "1 2 3 4 5")
+		want(t, "two", ids(t, o, 0, 2), "1 2")
+		messages, _ := o.After(0, 3)
+		want(t, "behind the third", ids(t, o, messages[2].Seq, 10), "4 5")
+		if err := o.Ack(messages[1].Seq); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "after an ack", ids(t, o, 0, 10), "3 4 5")
+		want(t, "behind what is gone", ids(t, o, messages[0].Seq, 10), "3 4 5")
+		check(t, o, 3, 2, DropCount, 0)
+		if err := o.Ack(messages[2].Seq + 2); err != nil {
+			t.Fatal(err)
+		}
+		check(t, o, 0, 5, DropCount, 0)
+		fill(t, o, 6, 6)
+		want(t, "behind the last", ids(t, o, messages[2].Seq+2, 10), "6")
+		want(t, "behind the future", ids(t, o, 1<<60, 10), "")
+	})
+	t.Run("drops the oldest above its count", func(t *testing.T) {
+		t.Parallel()
+		o := open(t, Limits{MaxCount: 3}, func() time.Time { return start })
+		fill(t, o, 1, 1000)
+		want(t, "kept", ids(t, o, 0, 10), "998 999 1000")
+		check(t, o, 3, 0, DropCount, 997)
+	})
+	t.Run("drops the oldest above its size", func(t *testing.T) {
+		t.Parallel()
+		big := message(1)
+		big.Payload = make([]byte, 2000)
+		o := open(t, Limits{MaxBytes: big.size() + 10}, func() time.Time { return start })
+		fill(t, o, 1, 5)
+		if err := o.Append(big); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "kept", ids(t, o, 0, 10), "1")
+		check(t, o, 1, 0, DropBytes, 5)
+	})
+	t.Run("refuses what is larger than all of it", func(t *testing.T) {
+		t.Parallel()
+		o := open(t, Limits{MaxBytes: 1000}, func() time.Time { return start })
+		fill(t, o, 1, 1)
+		big := message(2)
+		big.Payload = make([]byte, 1000)
+		if err := o.Append(big); err == nil {
+			t.Error("taken")
+		}
+		want(t, "kept", ids(t, o, 0, 10), "1")
+		check(t, o, 1, 0, DropSize, 1)
+	})
+	t.Run("drops what is older than its age", func(t *testing.T) {
+		t.Parallel()
+		c := &clock{now: start}
+		o := open(t, Limits{MaxAge: time.Hour}, c.Now)
+		fill(t, o, 1, 2)
+		c.advance(time.Hour)
+		fill(t, o, 3, 3)
+		check(t, o, 3, 0, DropAge, 0)
+		c.advance(time.Second)
+		check(t, o, 1, 0, DropAge, 2)
+		want(t, "kept", ids(t, o, 0, 10), "3")
+		c.advance(2 * time.Hour)
+		want(t, "nothing", ids(t, o, 0, 10), "")
+		check(t, o, 0, 0, DropAge, 3)
+	})
+	t.Run("takes an ack for what it has dropped", func(t *testing.T) {
+		t.Parallel()
+		o := open(t, Limits{MaxCount: 2}, func() time.Time { return start })
+		fill(t, o, 1, 2)
+		sent, _ := o.After(0, 2)
+		fill(t, o, 3, 4)
+		if err := o.Ack(sent[1].Seq); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "kept", ids(t, o, 0, 10), "3 4")
+		check(t, o, 2, 0, DropCount, 2)
+	})
+	t.Run("is safe to use from several goroutines", func(t *testing.T) {
+		t.Parallel()
+		o := open(t, Limits{MaxCount: 50}, time.Now)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Add(2)
+			go func() {
+				defer all.Done()
+				for i := range 500 {
+					_ = o.Append(message(i))
+				}
+			}()
+			go func() {
+				defer all.Done()
+				for range 100 {
+					if m, _ := o.After(0, 5); len(m) > 0 {
+						_ = o.Ack(m[len(m)-1].Seq)
+					}
+				}
+			}()
+		}
+		all.Wait()
+		s := o.Stats()
+		if s.Appended != 2000 || s.Appended != uint64(s.Queued)+s.Acked+s.Dropped[DropCount] {
+			t.Errorf("stats don't add up: %+v", s)
+		}
+	})
+}
+
+// Whatever goes through, the memory that a full outbox holds stays that of its
+// bounds.
+func TestMemoryOutboxForgetsWhatIsGone(t *testing.T) {
+	t.Parallel()
+	o := NewMemoryOutbox(Limits{MaxCount: 100})
+	for i := range 100_000 {
+		if err := o.Append(Message{Payload: []byte{byte(i)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(o.queue) > 1000 {
+		t.Errorf("the queue has room for %d messages, want about 200", cap(o.queue))
+	}
+	for i, m := range o.queue[:o.head] {
+		if m.Payload != nil {
+			t.Fatalf("message %d is still held", i)
+		}
+	}
+}

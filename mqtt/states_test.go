@@ -1,0 +1,120 @@
+package mqtt
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// next takes a state and gives it as topic=payload.
+func (s *states) next(t *testing.T) (stateFlight, string) {
+	t.Helper()
+	f, ok := s.take()
+	if !ok {
+		return f, ""
+	}
+	return f, f.state.topic + "=" + string(f.payload)
+}
+
+func TestStatesKeepTheLatestOnly(t *testing.T) {
+	t.Parallel()
+	s := newStates()
+	set := func(topic, payload string, want bool) {
+		t.Helper()
+		if changed, err := s.set(topic, []byte(payload)); err != nil || changed != want {
+			t.Errorf("set %s=%s is news: %v (%v), want %v", topic, payload, changed, err, want)
+		}
+	}
+	expect := func(want string) stateFlight {
+		t.Helper()
+		f, got := s.next(t)
+		if got != want {
+			t.Errorf("next is %q, want %q", got, want)
+		}
+		return f
+	}
+	set("a", "1", true)
+	set("b", "1", true)
+	set("a", "2", true)
+	set("a", "2", false)
+	a := expect("a=2")
+	b := expect("b=1")
+	expect("")
+	set("b", "2", true)
+	set("a", "3", true) // while 2 is on its way
+	set("a", "4", true)
+	b2 := expect("b=2")
+	a4 := expect("a=4")
+	s.settle(a)
+	s.settle(b)
+	if topics, pending := s.count(); topics != 2 || pending != 2 {
+		t.Errorf("%d topics, %d pending, want 2 and both", topics, pending)
+	}
+	s.settle(b2)
+	s.settle(a4)
+	expect("")
+	if topics, pending := s.count(); topics != 2 || pending != 0 {
+		t.Errorf("%d topics, %d pending, want 2 and none", topics, pending)
+	}
+
+	set("b", "", true) // cleared: told once, then forgotten
+	s.settle(expect("b="))
+	if topics, pending := s.count(); topics != 1 || pending != 0 {
+		t.Errorf("%d topics, %d pending, want 1 and none", topics, pending)
+	}
+	set("c", "", true) // an earlier process may have left something there
+	expect("c=")
+
+	// The connection is lost while c is on its way.
+	set(TopicStatus, "online", true)
+	s.restart()
+	expect("status=online")
+	expect("a=4")
+	expect("c=")
+	expect("")
+}
+
+func TestStatesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, Options{URL: "mqtt://localhost"}, quick())
+	c.SetState("a/+", []byte("x"))
+	c.SetState("", []byte("x"))
+	c.SetState("a//b", []byte("x"))
+	c.SetState("large", make([]byte, maxPayload+1))
+	for i := range maxStates + 5 {
+		c.SetState(fmt.Sprintf("cam%d/status", i), []byte(Online))
+	}
+	if s := c.Stats(); s.StatesRefused != 9 || s.States != maxStates {
+		t.Errorf("%d refused, %d states, want 9 and %d", s.StatesRefused, s.States, maxStates)
+	}
+}
+
+// 100,000 states without a connection cost the memory of one, and only the last
+// is sent.
+func TestStatesWithoutConnectionStaySmall(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, Options{URL: "mqtt://localhost"}, quick())
+	payload := []byte(strings.Repeat("x", 1000))
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range 100_000 {
+		copy(payload, fmt.Sprintf("%06d", i))
+		c.SetState("cam0/classification/m", payload)
+	}
+	// Other tests run beside this one; 100 MB would have been kept.
+	if after := heap(); after > before+50<<20 {
+		t.Errorf("heap grew from %d to %d bytes", before, after)
+	}
+	if len(c.states.queue) != 1 {
+		t.Errorf("%d states queued, want 1", len(c.states.queue))
+	}
+	if _, got := c.states.next(t); !strings.HasPrefix(got, "cam0/classification/m=099999") {
+		t.Errorf("the state sent is %.40q, want the last", got)
+	}
+}
