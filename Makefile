@@ -1,0 +1,145 @@
+# GNU make. Every target installs what it lacks and is quick when nothing is.
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+# FOREVER=1 lets the demo go on until it is interrupted.
+FOREVER ?=
+
+# gocv without the modules that nothing here uses, some of which don't compile
+# against Debian's OpenCV.
+TAGS := gocv_specific_modules,gocv_videoio
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GOBUILD := go build -trimpath -buildvcs=false
+
+ORT := lib/sightd/libonnxruntime.so
+VENV := build/venv/.complete
+
+BUILD_PACKAGES := ca-certificates g++ pkg-config libopencv-dev \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+TEST_PACKAGES := mosquitto protobuf-compiler qemu-user
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## This list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@echo "Variables: PREFIX=$(PREFIX) PYTHON=$(PYTHON) FUZZTIME=$(FUZZTIME) TESTFLAGS=… FOREVER=1"
+
+## Running
+
+.PHONY: demo
+demo: build ## Classify a real video and photographs, seen by an MQTT subscriber; FOREVER=1 goes on.
+	@go run ./demo/run $(if $(FOREVER),--forever)
+
+.PHONY: bench
+bench: build ## Measure the demo's pipeline against the bare engine.
+	bin/sightd bench demo/lite0
+
+## Building
+
+.PHONY: build
+build: bin/sightd bin/sightd-camera ## Build bin/sightd and bin/sightd-camera.
+
+.PHONY: bin/sightd
+bin/sightd: deps
+	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $@ .
+
+.PHONY: bin/sightd-camera
+bin/sightd-camera: deps
+	$(GOBUILD) -tags $(TAGS) -o $@ ./camera/cmd/sightd-camera
+
+.PHONY: deps
+deps: | go packages $(ORT) ## Install what building and running need.
+
+.PHONY: go
+go:
+	@scripts/go.sh
+
+.PHONY: packages
+packages: | go
+	@scripts/packages.sh $(BUILD_PACKAGES)
+
+$(ORT): scripts/onnxruntime.sh scripts/onnxruntime.txt
+	@scripts/pip.sh $(PYTHON)
+	@scripts/onnxruntime.sh $(PYTHON) $(@D)
+
+.PHONY: generate
+generate: test-deps ## Generate the code for ONNX's format again.
+	@scripts/generate.sh onnx/internal/pb
+
+## Testing
+
+.PHONY: test
+test: build test-deps lint check-generated ## Everything that has to hold: linters and all tests, with the race detector.
+	@go tool gotestsum --format pkgname-and-test-fails -- -race -tags $(TAGS) $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: deps ## Formatting, go vet and staticcheck.
+	@unformatted=$$(go tool gofumpt -l .); if [ -n "$$unformatted" ]; then \
+		echo "Not as gofumpt formats (make format):" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	go vet -tags $(TAGS) ./...
+	go tool staticcheck -tags $(TAGS) ./...
+
+.PHONY: format
+format: | go ## Format the Go code.
+	go tool gofumpt -w .
+
+.PHONY: check-generated
+check-generated: test-deps
+	@rm -rf build/generated && scripts/generate.sh build/generated
+	@diff -u onnx/internal/pb/onnx.pb.go build/generated/onnx.pb.go || \
+		{ echo "onnx/internal/pb isn't what its schema gives: make generate" >&2; exit 1; }
+
+.PHONY: fuzz
+fuzz: deps ## Run each fuzz test for FUZZTIME.
+	@scripts/fuzz.sh $(FUZZTIME) $(TAGS)
+
+.PHONY: test-deps
+test-deps: deps $(VENV) ## Install what the tests need beyond that.
+	@scripts/packages.sh $(TEST_PACKAGES)
+
+# Without pip of its own, so that Debian's python3-venv isn't needed.
+$(VENV): requirements-test.txt
+	@scripts/pip.sh $(PYTHON)
+	@echo "Installing the tests' Python packages" >&2
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv --without-pip $(@D)
+	@$(PYTHON) -m pip --disable-pip-version-check --python $(@D)/bin/python install --quiet -r $<
+	@touch $@
+
+## Installing
+
+BINDIR = $(DESTDIR)$(PREFIX)/bin
+LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/sightd
+LIBDIR = $(DESTDIR)$(PREFIX)/lib/sightd
+DATADIR = $(DESTDIR)$(PREFIX)/share/sightd
+DOCDIR = $(DESTDIR)$(PREFIX)/share/doc/sightd
+UNITDIR = $(DESTDIR)$(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(DESTDIR)$(PREFIX)/lib/sysusers.d
+CONFDIR = $(DESTDIR)/etc/sightd
+
+.PHONY: install
+install: ## Install what make build built, beneath DESTDIR and PREFIX.
+	@for f in bin/sightd bin/sightd-camera $(ORT); do \
+		[ -e $$f ] || { echo "$$f isn't there: make build" >&2; exit 1; }; done
+	install -D -m 755 bin/sightd $(BINDIR)/sightd
+	install -D -m 755 bin/sightd-camera $(LIBEXECDIR)/sightd-camera
+	install -D -m 644 $(ORT) $(LIBDIR)/libonnxruntime.so
+	install -D -m 644 -t $(DATADIR)/lite0 demo/lite0/*
+	install -D -m 644 -t $(DOCDIR) LICENSE NOTICE lib/sightd/onnxruntime-*
+
+.PHONY: uninstall
+uninstall: ## Remove it again; configuration and state stay.
+	rm -f $(BINDIR)/sightd
+	rm -rf $(LIBEXECDIR) $(LIBDIR) $(DATADIR) $(DOCDIR)
+
+.PHONY: clean
+clean: ## Remove what was built and fetched.
+	rm -rf bin build lib
