@@ -1,0 +1,183 @@
+package release
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sightd/sightd/internal/durable"
+)
+
+// Pack checks the release at path (see [Release.Check]) and packs it to out: an
+// archive where out ends in .tar.zst, else a directory. The same release gives
+// the same bytes. What is at out is kept unless it is an older archive and the
+// new one is complete.
+func Pack(path, out string) (*Checked, error) {
+	r, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	checked, err := r.Check()
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(out, ".tar.zst") {
+		err = r.packArchive(out)
+	} else {
+		err = r.packDir(out)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pack to %s: %w", out, err)
+	}
+	return checked, nil
+}
+
+func (r *Release) packDir(out string) error {
+	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
+		return errors.New("the directory is there and not empty: choose another, or remove it")
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	out = filepath.Clean(out)
+	temp, err := os.MkdirTemp(filepath.Dir(out), "."+filepath.Base(out)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	if err := r.copyTo(temp); err != nil {
+		return err
+	}
+	if err := os.Chmod(temp, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(temp, out)
+}
+
+func (r *Release) packArchive(out string) error {
+	temp, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	err = r.WriteArchive(temp)
+	if err == nil {
+		err = temp.Chmod(0o644)
+	}
+	if err == nil {
+		err = temp.Sync()
+	}
+	if closeErr := temp.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), out)
+}
+
+// WriteArchive writes the release as a .tar.zst: files sorted by name, without
+// times and owners, so that the same release gives the same bytes.
+func (r *Release) WriteArchive(to io.Writer) error {
+	z, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(z)
+	err = r.each(func(name string, size int64, write func(io.Writer) error) error {
+		if err := t.WriteHeader(&tar.Header{
+			Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644,
+			ModTime: time.Unix(0, 0), Format: tar.FormatPAX,
+		}); err != nil {
+			return err
+		}
+		return write(t)
+	})
+	return errors.Join(err, t.Close(), z.Close())
+}
+
+// copyTo writes the release's files into an empty directory, synced.
+func (r *Release) copyTo(dir string) error {
+	dirs := map[string]bool{dir: true}
+	err := r.each(func(name string, _ int64, write func(io.Writer) error) error {
+		at := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			return err
+		}
+		for d := filepath.Dir(at); d != dir; d = filepath.Dir(d) {
+			dirs[d] = true
+		}
+		f, err := os.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		err = write(f)
+		if err == nil {
+			err = f.Sync()
+		}
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+		return err
+	})
+	for d := range dirs {
+		if err == nil {
+			err = durable.SyncDir(d)
+		}
+	}
+	return err
+}
+
+// each calls file for every file of the release, the manifest and its signature
+// among them, in the order of their names. The files' bytes are checked against
+// the manifest while they are written.
+func (r *Release) each(file func(name string, size int64, write func(io.Writer) error) error) error {
+	m, err := r.Manifest()
+	if err != nil {
+		return err
+	}
+	sources, err := r.sources()
+	if err != nil {
+		return err
+	}
+	whole := map[string][]byte{ManifestName: r.raw}
+	if r.signature != nil {
+		whole[SignatureName] = r.signature
+	}
+	names := slices.Collect(maps.Keys(sources))
+	for name := range whole {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if b, ok := whole[name]; ok {
+			err = file(name, int64(len(b)), func(w io.Writer) error {
+				_, err := io.Copy(w, bytes.NewReader(b))
+				return err
+			})
+		} else {
+			err = file(name, m.Files[name].Size, func(w io.Writer) error {
+				f, err := os.Open(sources[name])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				return copyChecked(w, f, sources[name], m.Files[name])
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
