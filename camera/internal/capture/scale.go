@@ -76,8 +76,9 @@ func (s *Scaler) Scale(frame gocv.Mat, i int, pixels []byte) error {
 	}
 	src := frame
 	if from != image.Rect(0, 0, frame.Cols(), frame.Rows()) {
-		src = frame.Region(from)
-		defer src.Close()
+		cut := frame.Region(from)
+		defer cut.Close()
+		src = cut
 	}
 	if from.Size() != to.Size() {
 		if err := gocv.Resize(src, &s.scaled, to.Size(), 0, 0, s.filter); err != nil {
