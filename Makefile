@@ -35,7 +35,8 @@ help: ## This list.
 
 .PHONY: demo
 demo: build ## Classify a real video and photographs, seen by an MQTT subscriber; FOREVER=1 goes on.
-	@go run ./demo/run $(if $(FOREVER),--forever)
+	@go build -o build/sightd-demo ./demo/run
+	@build/sightd-demo $(if $(filter 1,$(FOREVER)),--forever)
 
 .PHONY: bench
 bench: build ## Measure the demo's pipeline against the bare engine.
@@ -93,8 +94,9 @@ format: | go ## Format the Go code.
 
 .PHONY: check-generated
 check-generated: test-deps
-	@rm -rf build/generated && scripts/generate.sh build/generated
-	@diff -u onnx/internal/pb/onnx.pb.go build/generated/onnx.pb.go || \
+	@# An underscore, so that ./... doesn't take it for a package of the module.
+	@rm -rf build/_generated && scripts/generate.sh build/_generated
+	@diff -u onnx/internal/pb/onnx.pb.go build/_generated/onnx.pb.go || \
 		{ echo "onnx/internal/pb isn't what its schema gives: make generate" >&2; exit 1; }
 
 .PHONY: fuzz
