@@ -2,6 +2,7 @@ package strict
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -62,7 +63,9 @@ func (e Errors) Unwrap() []error {
 }
 
 func (e Errors) sorted() Errors {
-	slices.SortStableFunc(e, func(a, b *Error) int { return a.Line - b.Line })
+	slices.SortStableFunc(e, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	return e
 }
 

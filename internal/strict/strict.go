@@ -21,6 +21,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,8 +111,12 @@ func (d *Document) Decode(into any) {
 }
 
 // Errorf adds a fault found after decoding, such as a value out of range, at the
-// place of path or of the nearest thing around it.
+// place of path or of the nearest thing around it. Where decoding has found one
+// at path, that one is enough.
 func (d *Document) Errorf(path, format string, args ...any) {
+	if slices.ContainsFunc(d.errs, func(e *Error) bool { return e.Path == path && path != "" }) {
+		return
+	}
 	n := d.nodes[path]
 	for at := path; n == nil; {
 		cut := strings.LastIndexAny(at, ".[")
@@ -216,7 +221,7 @@ func (d *Document) decodeList(path string, n *node, into reflect.Value) {
 	}
 	if into.Kind() == reflect.Array {
 		if len(n.items) != into.Len() {
-			d.errorf(n, path, "found %d values, wanted %d", len(n.items), into.Len())
+			d.errorf(n, path, "found a list of %d, wanted one of %d", len(n.items), into.Len())
 			return
 		}
 	} else {

@@ -123,7 +123,7 @@ func TestFaultsOfYAML(t *testing.T) {
 		{"name: {hostname}", `name: found a mapping, wanted text: put it in quotes if it starts with a brace`},
 		{"list: a", `list: found "a", wanted a list`},
 		{"list: [a, null]", `list[1]: found nothing, wanted a value`},
-		{"box: [1]", `box: found 1 values, wanted 2`},
+		{"box: [1]", `box: found a list of 1, wanted one of 2`},
 		{"items: [{key: a}, {kay: b}]", `f.yaml:1:20: items[1]: unknown key "kay": did you mean "key"?`},
 		{"items:\n  - key: a\n    size: b", `f.yaml:3:11: items[0].size: found "b", wanted a whole number`},
 		{"map: {a: b}", `map.a: found "b", wanted a whole number`},
@@ -195,7 +195,7 @@ func TestAllFaultsAreReportedInTheirOrder(t *testing.T) {
 	doc.Errorf("items[3].key", "missing") // at the nearest thing there is
 	got := doc.Err().Error()
 	at := -1
-	for _, want := range []string{"f.yaml:1:8: count:", "f.yaml:1:1: items[3].key: missing", "f.yaml:2:8: small:", "f.yaml:3:8: share: found 2, wanted less"} {
+	for _, want := range []string{"f.yaml:1:1: items[3].key: missing", "f.yaml:1:8: count:", "f.yaml:2:8: small:", "f.yaml:3:8: share: found 2, wanted less"} {
 		i := strings.Index(got, want)
 		if i <= at {
 			t.Errorf("%s\nlacks %s, or has it too early", got, want)
