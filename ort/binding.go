@@ -3,7 +3,6 @@ package ort
 import (
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
@@ -46,7 +45,7 @@ func (b *bound) close() {
 // binding is closed, or not (a mapped file): then it must outlive the binding.
 func (e *Engine) Bind(pixels []byte, n int) (*Binding, error) {
 	about := e.about
-	if n < 1 || n > math.MaxUint16 || about.Batch != 0 && n != about.Batch {
+	if n < 1 || n > maxDimension || about.Batch != 0 && n != about.Batch {
 		return nil, fmt.Errorf("onnx runtime: bind: batch of %d: wanted %s", n, about.batches())
 	}
 	if want := n * about.Height * about.Width * 3; len(pixels) != want {
@@ -94,7 +93,7 @@ func (b *bound) bind(s *session, about description, pixels []byte, scores []floa
 // batches says which batches an engine takes.
 func (d description) batches() string {
 	if d.Batch == 0 {
-		return fmt.Sprintf("1 to %d", math.MaxUint16)
+		return fmt.Sprintf("1 to %d", maxDimension)
 	}
 	return fmt.Sprint(d.Batch)
 }

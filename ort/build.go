@@ -2,7 +2,6 @@ package ort
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"strings"
 
@@ -56,7 +55,11 @@ func optimise(graph []byte, out string, o Options) error {
 	}
 	session, err := onnxruntime.NewDynamicAdvancedSessionWithONNXData(graph, nil, nil, options)
 	if err != nil {
-		return reason(err)
+		err = reason(err)
+		if strings.Contains(err.Error(), "serialization failed") { // all that it says of a full disk
+			err = fmt.Errorf("write %s: %w: is there space left?", out, err)
+		}
+		return err
 	}
 	session.Destroy()
 	return nil
@@ -91,7 +94,7 @@ func (d *description) takeInput(inputs []onnxruntime.InputOutputInfo) error {
 	}
 	in := inputs[0]
 	if in.OrtValueType != onnxruntime.ONNXTypeTensor || in.DataType != onnxruntime.TensorElementDataTypeUint8 ||
-		len(in.Dimensions) != 4 || !size(in.Dimensions[1]) || !size(in.Dimensions[2]) || in.Dimensions[3] != 3 {
+		len(in.Dimensions) != 4 || !fits(in.Dimensions[1]) || !fits(in.Dimensions[2]) || in.Dimensions[3] != 3 {
 		return fmt.Errorf("input %s: %s", describeValue(in), wanted)
 	}
 	batch, err := batchSize(in)
@@ -112,7 +115,7 @@ func (d *description) takeOutput(outputs []onnxruntime.InputOutputInfo) error {
 	}
 	out := outputs[0]
 	if out.OrtValueType != onnxruntime.ONNXTypeTensor || out.DataType != onnxruntime.TensorElementDataTypeFloat ||
-		len(out.Dimensions) < 2 || !size(out.Dimensions[1]) {
+		len(out.Dimensions) < 2 || len(out.Dimensions) > maxOnes+2 || !fits(out.Dimensions[1]) {
 		return fmt.Errorf("output %s: %s", describeValue(out), wanted)
 	}
 	for _, dimension := range out.Dimensions[2:] {
@@ -131,15 +134,11 @@ func (d *description) takeOutput(outputs []onnxruntime.InputOutputInfo) error {
 	return nil
 }
 
-// size tells whether a dimension is a fixed one, within what this package
-// multiplies without a thought of overflow.
-func size(dimension int64) bool { return dimension >= 1 && dimension <= math.MaxUint16 }
-
 // batchSize is a tensor's first dimension, 0 where that is dynamic.
 func batchSize(v onnxruntime.InputOutputInfo) (int, error) {
 	n := v.Dimensions[0]
-	if n >= 0 && !size(n) {
-		return 0, fmt.Errorf("%s: batch of %d: wanted 1 to %d", v.Name, n, math.MaxUint16)
+	if n >= 0 && !fits(n) {
+		return 0, fmt.Errorf("%s: batch of %d: wanted 1 to %d", v.Name, n, maxDimension)
 	}
 	return int(max(n, 0)), nil
 }

@@ -34,8 +34,10 @@ func TestINT8AnswersAreExactOnOlderProcessors(t *testing.T) {
 	for _, processor := range []string{"Haswell", "Nehalem"} {
 		t.Run(processor, func(t *testing.T) {
 			t.Parallel()
-			out, err := exec.Command(emulator, "-cpu", processor,
-				os.Args[0], "-test.run=^TestINT8AnswersAreExact$", "-test.v").CombinedOutput()
+			command := exec.Command(emulator, "-cpu", processor,
+				os.Args[0], "-test.run=^TestINT8AnswersAreExact$", "-test.v")
+			command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+			out, err := command.CombinedOutput()
 			if err != nil || !bytes.Contains(out, []byte("--- PASS: TestINT8AnswersAreExact ")) {
 				t.Errorf("%v\n%s", err, out)
 			}

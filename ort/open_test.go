@@ -41,7 +41,8 @@ func openIn(t *testing.T, prefix, library string, environment ...string) string 
 		t.Fatalf("%v\n%s", err, out)
 	}
 	command := exec.Command(program)
-	command.Env = append(os.Environ(), "SIGHTD_ONNXRUNTIME=", "LD_LIBRARY_PATH=", openInstead+"="+library)
+	// The race detector would sleep a second at the program's end.
+	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "SIGHTD_ONNXRUNTIME=", "LD_LIBRARY_PATH=", openInstead+"="+library)
 	command.Env = append(command.Env, environment...)
 	out, err := command.CombinedOutput()
 	if err != nil {

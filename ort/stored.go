@@ -99,38 +99,61 @@ func metadata(key string, value []byte) []byte {
 // examine reads the stored engine at path, compares its checksum, and returns
 // its description.
 func examine(path string) (description, error) {
-	var d description
 	file, err := os.Open(path)
 	if err != nil {
-		return d, bare(err)
+		return description{}, bare(err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return d, bare(err)
+		return description{}, bare(err)
 	}
-	if size := info.Size(); !info.Mode().IsRegular() || size < 2*digits || size > maxStored {
+	if !info.Mode().IsRegular() {
+		return description{}, errDamaged
+	}
+	return examineStored(file, info.Size())
+}
+
+// examineStored examines a stored engine of size bytes.
+func examineStored(r io.ReaderAt, size int64) (d description, err error) {
+	if size < 2*digits || size > maxStored {
 		return d, errDamaged
 	}
 	sum := crc32.New(castagnoli)
-	if _, err := io.CopyN(sum, file, info.Size()-digits); err != nil {
+	if _, err := io.Copy(sum, io.NewSectionReader(r, 0, size-digits)); err != nil {
 		return d, bare(err)
 	}
-	var end [2 * digits]byte
-	if _, err := file.ReadAt(end[:], info.Size()-int64(len(end))); err != nil {
+	end := make([]byte, 2*digits)
+	if _, err := r.ReadAt(end, size-int64(len(end))); err != nil {
 		return d, bare(err)
 	}
-	length, lengthErr := strconv.ParseUint(string(end[:digits]), 16, 32)
-	if fmt.Sprintf("%0*x", digits, sum.Sum32()) != string(end[digits:]) || lengthErr != nil ||
-		length > maxDescription || int64(length) > info.Size()-int64(len(end)) {
+	if string(end[digits:]) != fmt.Sprintf("%0*x", digits, sum.Sum32()) {
+		return d, errDamaged
+	}
+	length, err := strconv.ParseInt(string(end[:digits]), 16, 64)
+	if err != nil || length < 0 || length > min(maxDescription, size-int64(len(end))) {
 		return d, errDamaged
 	}
 	text := make([]byte, length)
-	if _, err := file.ReadAt(text, info.Size()-int64(len(end))-int64(length)); err != nil {
+	if _, err := r.ReadAt(text, size-int64(len(end))-length); err != nil {
 		return d, bare(err)
 	}
-	if err := json.Unmarshal(text, &d); err != nil {
+	if err := json.Unmarshal(text, &d); err != nil || !d.sane() {
 		return d, errDamaged
 	}
 	return d, nil
 }
+
+// sane tells whether the numbers are within what Build takes.
+func (d description) sane() bool {
+	return (d.Batch == 0 || fits(d.Batch)) && fits(d.Height) && fits(d.Width) && fits(d.Classes) && d.Ones >= 0 && d.Ones <= maxOnes
+}
+
+// fits tells whether a dimension is a fixed one, within what this package
+// multiplies without a thought of overflow.
+func fits[T int | int64](dimension T) bool { return dimension >= 1 && dimension <= maxDimension }
+
+const (
+	maxDimension = 1<<16 - 1
+	maxOnes      = 8
+)
