@@ -21,7 +21,7 @@ VENV := build/venv/.complete
 
 BUILD_PACKAGES := ca-certificates g++ pkg-config libopencv-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-TEST_PACKAGES := mosquitto protobuf-compiler qemu-user
+TEST_PACKAGES := mosquitto protobuf-compiler qemu-user systemd
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -118,29 +118,52 @@ $(VENV): requirements-test.txt
 
 ## Installing
 
-BINDIR = $(DESTDIR)$(PREFIX)/bin
-LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/sightd
-LIBDIR = $(DESTDIR)$(PREFIX)/lib/sightd
-DATADIR = $(DESTDIR)$(PREFIX)/share/sightd
-DOCDIR = $(DESTDIR)$(PREFIX)/share/doc/sightd
-UNITDIR = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SYSUSERSDIR = $(DESTDIR)$(PREFIX)/lib/sysusers.d
-CONFDIR = $(DESTDIR)/etc/sightd
+BINDIR = $(PREFIX)/bin
+LIBEXECDIR = $(PREFIX)/libexec/sightd
+LIBDIR = $(PREFIX)/lib/sightd
+DATADIR = $(PREFIX)/share/sightd
+DOCDIR = $(PREFIX)/share/doc/sightd
+CONFDIR = /etc/sightd
+# systemd looks beneath these two prefixes and in /etc.
+SYSTEMDDIR = $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
+UNITDIR = $(SYSTEMDDIR)/systemd/system
+SYSUSERSDIR = $(SYSTEMDDIR)/sysusers.d
+# The unit and the example name files as they lie beneath /usr.
+RELOCATE = sed 's,/usr/bin/,$(BINDIR)/,; s,/usr/share/,$(PREFIX)/share/,'
 
 .PHONY: install
 install: ## Install what make build built, beneath DESTDIR and PREFIX.
 	@for f in bin/sightd bin/sightd-camera $(ORT); do \
 		[ -e $$f ] || { echo "$$f isn't there: make build" >&2; exit 1; }; done
-	install -D -m 755 bin/sightd $(BINDIR)/sightd
-	install -D -m 755 bin/sightd-camera $(LIBEXECDIR)/sightd-camera
-	install -D -m 644 $(ORT) $(LIBDIR)/libonnxruntime.so
-	install -D -m 644 -t $(DATADIR)/lite0 demo/lite0/*
-	install -D -m 644 -t $(DOCDIR) LICENSE NOTICE lib/sightd/onnxruntime-*
+	install -D -m 755 bin/sightd $(DESTDIR)$(BINDIR)/sightd
+	install -D -m 755 bin/sightd-camera $(DESTDIR)$(LIBEXECDIR)/sightd-camera
+	install -D -m 644 $(ORT) $(DESTDIR)$(LIBDIR)/libonnxruntime.so
+	install -D -m 644 -t $(DESTDIR)$(DATADIR)/lite0 demo/lite0/*
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) LICENSE NOTICE lib/sightd/onnxruntime-*
+	install -d $(DESTDIR)$(UNITDIR)/sightd.service.d $(DESTDIR)$(CONFDIR)
+	$(RELOCATE) systemd/sightd.service | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/sightd.service
+	install -m 644 -t $(DESTDIR)$(UNITDIR)/sightd.service.d systemd/sightd.service.d/10-devices.conf
+	install -D -m 644 -t $(DESTDIR)$(SYSUSERSDIR) systemd/sysusers.d/sightd.conf
+	[ -e $(DESTDIR)$(CONFDIR)/sightd.yaml ] || \
+		$(RELOCATE) daemon/sightd.example.yaml | install -m 644 /dev/stdin $(DESTDIR)$(CONFDIR)/sightd.yaml
+ifeq ($(DESTDIR),)
+	if command -v systemd-sysusers >/dev/null; then systemd-sysusers $(SYSUSERSDIR)/sightd.conf; fi
+	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@echo "Installed. Edit $(CONFDIR)/sightd.yaml, then: systemctl enable --now sightd"
+endif
 
 .PHONY: uninstall
-uninstall: ## Remove it again; configuration and state stay.
-	rm -f $(BINDIR)/sightd
-	rm -rf $(LIBEXECDIR) $(LIBDIR) $(DATADIR) $(DOCDIR)
+uninstall: ## Remove it again; configuration, state and user stay.
+ifeq ($(DESTDIR),)
+	if [ -d /run/systemd/system ]; then systemctl disable --now sightd || true; fi
+endif
+	rm -f $(DESTDIR)$(BINDIR)/sightd $(DESTDIR)$(SYSUSERSDIR)/sightd.conf \
+		$(DESTDIR)$(UNITDIR)/sightd.service $(DESTDIR)$(UNITDIR)/sightd.service.d/10-devices.conf
+	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(DATADIR) $(DESTDIR)$(DOCDIR)
+	rmdir $(DESTDIR)$(UNITDIR)/sightd.service.d 2>/dev/null || true
+ifeq ($(DESTDIR),)
+	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+endif
 
 .PHONY: clean
 clean: ## Remove what was built and fetched.
