@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/sightd/sightd/onnx/internal/pb"
 )
@@ -48,7 +49,7 @@ var quantised = set(
 	"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool",
 )
 
-// sameValues are the operators whose first output holds its first input's
+// sameValues are the operators whose first output holds their first input's
 // values, at most in another order.
 var sameValues = set("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose")
 
@@ -56,96 +57,137 @@ var sameValues = set("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "
 var folds = set("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "BatchNormalization")
 
 // Activations returns the network's activations in graph order, its input
-// first. The front that AddFront made and what is computed from shapes or
-// constants alone isn't among them.
+// first: all floating-point tensors that depend on the image's pixels. The
+// front that AddFront made isn't among them. It fails where the graph
+// contradicts itself: a node's inputs that can't go together.
 func (m *Model) Activations() ([]Activation, error) {
 	g := m.proto.GetGraph()
-	x := indexOf(g)
-	var (
-		all   []*Activation
-		of    = map[string]*Activation{} // by any name
-		nodes = map[*pb.NodeProto]int{}
-	)
-	for i, n := range g.GetNode() {
-		nodes[n] = i
+	a := activations{
+		inference: m.infer(),
+		nodes:     map[*pb.NodeProto]int{},
+		of:        map[string]*Activation{},
+		pixels:    map[string]bool{},
+		made:      map[int]*Activation{},
 	}
-	add := func(a *Activation) {
-		all = append(all, a)
-		of[a.Name] = a
+	if a.err != nil {
+		return nil, a.err
 	}
 	for _, v := range g.GetInput() {
-		if x.input[v.GetName()] != nil {
-			add(&Activation{Name: v.GetName(), Index: -1})
-		}
+		a.add(v.GetName(), nil, -1)
 	}
 	for i, n := range g.GetNode() {
-		if !readsAny(n, of) || n.GetOpType() == "Shape" || n.GetOpType() == "Size" {
-			continue
-		}
-		outputs := n.GetOutput()
-		if sameValues[n.GetOpType()] && standard(n) && of[n.GetInput()[0]] != nil && len(outputs) > 0 {
-			a := of[n.GetInput()[0]]
-			a.Aliases = append(a.Aliases, outputs[0])
-			of[outputs[0]] = a
-			continue
-		}
-		for _, o := range outputs {
-			if o != "" {
-				add(&Activation{Name: o, Producer: nodeName(n), Op: n.GetOpType(), Index: i})
-			}
-		}
+		a.nodes[n] = i
+		a.node(n, i)
 	}
-	for _, a := range all {
-		relate(a, x, nodes, of)
+	list := make([]Activation, 0, len(a.all))
+	for _, t := range a.all {
+		a.relate(t)
+		list = append(list, *t)
 	}
-	activations := make([]Activation, 0, len(all))
-	for _, a := range all {
-		activations = append(activations, *a)
-	}
-	return activations, nil
+	return list, nil
 }
 
-// relate fills in who reads a, and what follows from it.
-func relate(a *Activation, x *graphIndex, nodes map[*pb.NodeProto]int, of map[string]*Activation) {
-	var result, enters bool // is a result of the network; enters a quantised operator
-	for _, name := range a.Names() {
-		result = result || x.output[name] != nil
-		for _, c := range x.consumers[name] {
-			if len(c.GetOutput()) > 0 && of[c.GetOutput()[0]] == a {
+type activations struct {
+	*inference
+	nodes  map[*pb.NodeProto]int // positions
+	all    []*Activation
+	of     map[string]*Activation // by any name
+	made   map[int]*Activation    // the first of each node, by its position
+	pixels map[string]bool        // all tensors that depend on pixels, of any type
+}
+
+// add makes an activation of the tensor that n, at position i, makes, if it is
+// of a floating-point type or of one that isn't known.
+func (a *activations) add(name string, n *pb.NodeProto, i int) {
+	if name == "" {
+		return
+	}
+	a.pixels[name] = true
+	info := a.inference.of(name)
+	if info.typ != pb.TensorProto_UNDEFINED && !isFloat(info.typ) {
+		return
+	}
+	t := &Activation{Name: name, Index: i, Shape: info.sizes()}
+	if n != nil {
+		t.Producer, t.Op = nodeName(n), n.GetOpType()
+	}
+	a.all = append(a.all, t)
+	a.of[name] = t
+	if a.made[i] == nil {
+		a.made[i] = t
+	}
+}
+
+func (a *activations) node(n *pb.NodeProto, i int) {
+	if strings.HasPrefix(n.GetName(), frontPrefix) {
+		if o := n.GetOutput()[0]; !strings.HasPrefix(o, frontPrefix) {
+			a.add(o, nil, -1) // the front's last node makes what was the network's input
+		}
+		return
+	}
+	reads := slices.ContainsFunc(reads(n), func(name string) bool { return a.pixels[name] })
+	if !reads || standard(n) && (n.GetOpType() == "Shape" || n.GetOpType() == "Size") {
+		return
+	}
+	outputs := n.GetOutput()
+	if t := a.of[arg(n, 0)]; t != nil && outputs[0] != "" && a.sameValues(n) {
+		t.Aliases = append(t.Aliases, outputs[0])
+		a.of[outputs[0]] = t
+		a.pixels[outputs[0]] = true
+		return
+	}
+	for _, name := range outputs {
+		a.add(name, n, i)
+	}
+}
+
+// sameValues says whether n's output holds the values of its input.
+func (a *activations) sameValues(n *pb.NodeProto) bool {
+	if n.GetOpType() == "Cast" {
+		return isFloat(a.inference.of(n.GetInput()[0]).typ) && isFloat(a.inference.of(n.GetOutput()[0]).typ)
+	}
+	return sameValues[n.GetOpType()] && standard(n)
+}
+
+// relate fills in who reads t, and what follows from it.
+func (a *activations) relate(t *Activation) {
+	enters := false // a quantised operator
+	for _, name := range t.Names() {
+		for _, c := range a.index.consumers[name] {
+			if a.of[c.GetOutput()[0]] == t {
 				continue // makes an alias
 			}
-			a.Consumers = append(a.Consumers, Consumer{Name: nodeName(c), Op: c.GetOpType(), Index: nodes[c]})
+			t.Consumers = append(t.Consumers, Consumer{Name: nodeName(c), Op: c.GetOpType(), Index: a.nodes[c]})
 			enters = enters || standard(c) && quantised[c.GetOpType()]
 		}
 	}
-	slices.SortStableFunc(a.Consumers, func(a, b Consumer) int { return a.Index - b.Index })
-	a.Consumers = slices.Compact(a.Consumers)
+	slices.SortFunc(t.Consumers, func(a, b Consumer) int { return a.Index - b.Index })
+	t.Consumers = slices.Compact(t.Consumers)
 
-	a.Needed = enters || quantised[a.Op] && !result
-	if len(a.Consumers) != 1 || result {
+	result := a.result(t)
+	t.Needed = enters || quantised[t.Op] && !result
+	if len(t.Consumers) != 1 || result {
 		return
 	}
-	c := a.Consumers[0]
-	if (c.Op == "Relu" || c.Op == "Clip") && folds[a.Op] {
-		for _, b := range of {
-			if b.Index == c.Index {
-				a.Behind = b.Name
-			}
-		}
-	}
-	if c.Op == "Softmax" || c.Op == "LogSoftmax" {
-		for _, b := range of {
-			if b.Index == c.Index && !enters && anyOutput(b, x) {
-				a.Needed = false // the network's result, but for the softmax
-			}
-		}
+	behind := a.made[t.Consumers[0].Index]
+	switch op := t.Consumers[0].Op; {
+	case behind == nil:
+	case (op == "Relu" || op == "Clip") && folds[t.Op]:
+		t.Behind = behind.Name
+	case op == "Softmax" || op == "LogSoftmax":
+		t.Needed = t.Needed && !a.result(behind) // or it is the result, but for the softmax
 	}
 }
 
-func anyOutput(a *Activation, x *graphIndex) bool {
-	return slices.ContainsFunc(a.Names(), func(name string) bool { return x.output[name] != nil })
+// result says whether t is a result of the network, under any of its names.
+func (a *activations) result(t *Activation) bool {
+	return slices.ContainsFunc(t.Names(), func(name string) bool { return a.index.output[name] != nil })
 }
 
-func readsAny(n *pb.NodeProto, of map[string]*Activation) bool {
-	return slices.ContainsFunc(n.GetInput(), func(name string) bool { return of[name] != nil })
+func isFloat(t pb.TensorProto_DataType) bool {
+	switch t {
+	case pb.TensorProto_FLOAT, pb.TensorProto_FLOAT16, pb.TensorProto_BFLOAT16, pb.TensorProto_DOUBLE:
+		return true
+	}
+	return false
 }
