@@ -185,24 +185,6 @@ func TestCloseDuringRuns(t *testing.T) {
 	}
 }
 
-func TestAbandonedEngineIsCollected(t *testing.T) {
-	// What can be seen from outside is that the collector survives it; the
-	// memory that comes back is TestMemoryStaysFlat's to see.
-	t.Parallel()
-	path, images := build(t, "dynamic"), file(t, "images.u8")
-	for range 3 {
-		e, err := ort.Load(path, ort.Options{Threads: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := e.Bind(images, 2); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtime.GC()
-	runtime.GC()
-}
-
 func TestRunAllocatesNothing(t *testing.T) {
 	e := load(t, build(t, "dynamic"))
 	b := bind(t, e, file(t, "images.u8"), 2)
