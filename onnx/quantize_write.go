@@ -1,0 +1,314 @@
+package onnx
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sightd/sightd/onnx/internal/pb"
+)
+
+// quantizer writes a graph as its plan says.
+//
+// A tensor keeps its name where it can be read in floating point: what an INT8
+// layer makes is quantised and dequantised at once, and the result of that has
+// the tensor's name, so that whoever reads it needn't know.
+type quantizer struct {
+	*editor
+	p *plan
+	o QuantizeOptions
+
+	dequantised map[string]string   // of a tensor on its grid, in floating point
+	integers    map[string]*integer // unsigned only
+	params      map[*grid][2]string // initialisers: scale and zero point
+	limits      map[int]string      // initialisers that integers are cut off at
+	weights     map[string]string   // names of dequantised weights
+}
+
+// integer is a tensor of unsigned bytes. Values below lo and above hi are still
+// to be cut off.
+type integer struct {
+	name   string
+	lo, hi int
+	clip   string // the node that cuts off
+}
+
+const lowest, highest = 0, 255 // of unsigned bytes
+
+// write turns the graph into what p says.
+func (p *plan) write(g *pb.GraphProto, o QuantizeOptions) {
+	q := &quantizer{
+		editor: edit(g), p: p, o: o,
+		dequantised: map[string]string{}, integers: map[string]*integer{}, params: map[*grid][2]string{},
+		limits: map[int]string{}, weights: map[string]string{},
+	}
+	for _, n := range p.nodes {
+		switch l := p.layers[n]; {
+		case p.folded[n] != nil:
+		case l != nil && l.why == "":
+			q.layer(l)
+		case p.carried[n]:
+			q.carry(n)
+		default:
+			q.float(n)
+		}
+	}
+	for _, v := range g.GetOutput() {
+		q.readable(v.GetName())
+	}
+	q.finish()
+}
+
+// float writes a node that stays as it was.
+func (q *quantizer) float(n *pb.NodeProto) {
+	if v := q.integers[arg(n, 0)]; v != nil && isShape(n) {
+		n.Input[0] = v.name
+	}
+	for _, t := range reads(n) {
+		q.readable(t)
+	}
+	q.add(n)
+}
+
+// readable sees to it that the tensor can be read in floating point by its name.
+func (q *quantizer) readable(t string) {
+	if q.integers[t] != nil && q.p.made[t] {
+		q.onGrid(t)
+	}
+}
+
+// layer writes an INT8 layer.
+func (q *quantizer) layer(l *layer) {
+	n, out := l.node, l.makes()
+	if l.moves() || n.GetOpType() == "Concat" && q.oneGrid(l) {
+		q.carry(n)
+		return
+	}
+	in, g := q.p.grids[arg(n, 0)], q.p.grids[out]
+	for _, i := range l.reads {
+		n.Input[i] = q.onGrid(arg(n, i))
+	}
+	if l.linear != nil {
+		q.linear(l, in)
+	}
+	if g == nil || !q.p.made[out] {
+		q.add(n)
+		if l.clip != nil {
+			q.add(l.clip)
+		}
+		return
+	}
+	raw := q.unique(out + "_unquantized")
+	if l.clip != nil && !q.o.Unsigned {
+		q.add(n)
+		q.add(l.clip)
+		l.clip.Output = []string{raw}
+	} else {
+		q.add(n)
+		n.Output = []string{raw}
+	}
+	q.quantise(raw, out, l)
+}
+
+// oneGrid says whether all that a layer reads and makes is on one grid.
+func (q *quantizer) oneGrid(l *layer) bool {
+	for _, i := range l.reads {
+		if q.p.grids[arg(l.node, i)] != q.p.grids[l.makes()] {
+			return false
+		}
+	}
+	return true
+}
+
+// carry writes a node that works on whatever form its inputs have.
+func (q *quantizer) carry(n *pb.NodeProto) {
+	if !q.o.Unsigned {
+		for i, t := range n.GetInput() {
+			if q.p.grids[t] != nil {
+				n.Input[i] = q.onGrid(t)
+			}
+		}
+		q.add(n)
+		return
+	}
+	g := q.p.grids[arg(n, 0)]
+	lo, hi := q.pending(n)
+	for i, t := range n.GetInput() {
+		if q.p.grids[t] != nil {
+			n.Input[i] = q.take(t, lo, hi)
+		}
+	}
+	if n.GetOpType() == "Pad" {
+		_, zero := q.paramsOf(g)
+		n.Input = append(n.Input, "", "")[:max(3, len(n.GetInput()))]
+		n.Input[2] = zero
+	}
+	for i, t := range n.GetOutput() {
+		v := &integer{name: q.unique(t + "_quantized"), lo: lo, hi: hi, clip: t + "_clip"}
+		n.Output[i] = v.name
+		q.integers[t] = v
+	}
+	q.add(n)
+}
+
+// pending returns what may be cut off behind the node n as well as in front of
+// it, where there may be less to do: it has to be the same for all its inputs,
+// which nothing else may read.
+func (q *quantizer) pending(n *pb.NodeProto) (lo, hi int) {
+	lo, hi = lowest, highest
+	for i, t := range n.GetInput() {
+		if q.p.grids[t] == nil {
+			continue
+		}
+		v := q.integers[t]
+		if v == nil || n.GetOpType() == "Pad" || q.index.only(t) != n || i > 0 && (v.lo != lo || v.hi != hi) {
+			return lowest, highest
+		}
+		lo, hi = v.lo, v.hi
+	}
+	return lo, hi
+}
+
+// take returns the name of a tensor of bytes of which no more than values below
+// lo and above hi are to be cut off.
+func (q *quantizer) take(t string, lo, hi int) string {
+	v := q.integer(t)
+	if v.lo > lo || v.hi < hi {
+		cut := q.unique(t + "_clipped")
+		bound := func(b, none int) string {
+			if b == none {
+				return ""
+			}
+			return q.limit(b)
+		}
+		q.create("Clip", v.clip, []string{v.name, bound(v.lo, lowest), bound(v.hi, highest)}, []string{cut})
+		*v = integer{name: cut, lo: lowest, hi: highest}
+	}
+	return v.name
+}
+
+// integer returns the bytes of a tensor, which it quantises where its producer
+// gives floating point.
+func (q *quantizer) integer(t string) *integer {
+	if q.integers[t] == nil {
+		q.quantise(t, t, nil)
+	}
+	return q.integers[t]
+}
+
+// onGrid returns the name of the tensor as floating-point values on its grid.
+func (q *quantizer) onGrid(t string) string {
+	if name := q.dequantised[t]; name != "" {
+		return name
+	}
+	if !q.o.Unsigned {
+		q.quantise(t, t, nil)
+		return q.dequantised[t]
+	}
+	scale, zero := q.paramsOf(q.p.grids[t])
+	bytes := q.take(t, lowest, highest)
+	name := t
+	if !q.p.made[t] {
+		name = q.unique(t + "_dequantized")
+	}
+	q.create("DequantizeLinear", name+"_dequantize", []string{bytes, scale, zero}, []string{name})
+	q.dequantised[t] = name
+	return name
+}
+
+// quantise brings the values of the tensor raw onto the grid of t, the output of
+// l, or of a node that stays in floating point where that is nil.
+func (q *quantizer) quantise(raw, t string, l *layer) {
+	g := q.p.grids[t]
+	scale, zero := q.paramsOf(g)
+	bytes := q.unique(t + "_quantized")
+	q.create("QuantizeLinear", t+"_quantize", []string{raw, scale, zero}, []string{bytes})
+	if q.o.Unsigned {
+		v := &integer{name: bytes, clip: t + "_clip"}
+		v.lo, v.hi = g.limits(float32(math.Inf(-1)), float32(math.Inf(1)))
+		if l != nil && l.clip != nil {
+			v.lo, v.hi = g.limits(l.lo, l.hi)
+			v.clip = nodeName(l.clip)
+		}
+		q.integers[t] = v
+		return
+	}
+	name := t
+	if raw == t {
+		name = q.unique(t + "_dequantized")
+	}
+	q.create("DequantizeLinear", name+"_dequantize", []string{bytes, scale, zero}, []string{name})
+	q.dequantised[t] = name
+}
+
+// linear gives the layer l, which reads a tensor on the grid in, weights in 8
+// bits and, for CPUs, a bias in 32.
+func (q *quantizer) linear(l *layer, in *grid) {
+	n := l.node
+	weights, scales, bias, biasScales := l.linear.quantise(in.scale)
+	n.Input[1] = q.weight(n.Input[1], l.linear, weights, scales, q.o.Saturating && in.zeroPoint() != 0)
+	switch {
+	case !l.linear.hasBias:
+	case q.o.Unsigned:
+		name := n.Input[2]
+		values := q.initializer(int32Tensor(q.unique(name+"_quantized"), bias))
+		n.Input[2] = q.perChannel(values, q.unique(name+"_dequantized"), biasScales, 0,
+			int32Tensor(q.unique(name+"_zero_point"), make([]int32, len(bias))))
+	default:
+		dims := []int64{int64(len(l.linear.bias))}
+		n.Input[2] = q.initializer(floatTensor(q.unique(n.Input[2]+"_float"), dims, l.linear.bias...))
+	}
+	dropAttr(n, "alpha")
+	dropAttr(n, "beta")
+}
+
+// weight returns what dequantises the weights: layers with the same ones share
+// them. wide makes them unsigned around 128.
+func (q *quantizer) weight(name string, l *linear, values []int8, scales []float32, wide bool) string {
+	scale := floatTensor("", nil, scales...)
+	key := fmt.Sprint(name, l.axis, l.alpha, wide, string(scale.GetRawData()))
+	if shared := q.weights[key]; shared != "" {
+		return shared
+	}
+	tensor, zeros := int8Tensor, make([]int8, len(scales))
+	if wide {
+		tensor = uint8Tensor
+	}
+	bytes := q.initializer(tensor(q.unique(name+"_quantized"), l.dims, values))
+	zeroPoint := tensor(q.unique(name+"_zero_point"), []int64{int64(len(scales))}, zeros)
+	q.weights[key] = q.perChannel(bytes, q.unique(name+"_dequantized"), scales, l.axis, zeroPoint)
+	return q.weights[key]
+}
+
+// perChannel dequantises an initialiser with a scale for each index along axis.
+func (q *quantizer) perChannel(bytes, name string, scales []float32, axis int, zeroPoint *pb.TensorProto) string {
+	scale := q.initializer(floatTensor(q.unique(bytes+"_scale"), []int64{int64(len(scales))}, scales...))
+	q.create("DequantizeLinear", name, []string{bytes, scale, q.initializer(zeroPoint)}, []string{name},
+		intAttr("axis", int64(axis)))
+	return name
+}
+
+// paramsOf returns the initialisers with the grid's scale and zero point.
+func (q *quantizer) paramsOf(g *grid) (scale, zero string) {
+	if p, ok := q.params[g]; ok {
+		return p[0], p[1]
+	}
+	scale = q.initializer(floatTensor(q.unique(g.root+"_scale"), nil, g.scale))
+	zeroPoint := rawTensor(q.unique(g.root+"_zero_point"), pb.TensorProto_INT8, nil, []byte{0})
+	if q.o.Unsigned {
+		zeroPoint.DataType, zeroPoint.RawData = proto.Int32(int32(pb.TensorProto_UINT8)), []byte{byte(g.zeroPoint())}
+	}
+	zero = q.initializer(zeroPoint)
+	q.params[g] = [2]string{scale, zero}
+	return scale, zero
+}
+
+// limit returns the initialiser of a number that integers are cut off at.
+func (q *quantizer) limit(b int) string {
+	if q.limits[b] == "" {
+		q.limits[b] = q.initializer(rawTensor(q.unique("limit_"+strconv.Itoa(b)), pb.TensorProto_UINT8, nil, []byte{byte(b)}))
+	}
+	return q.limits[b]
+}
