@@ -1,0 +1,335 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sightd/sightd/camera"
+	"github.com/sightd/sightd/release"
+)
+
+// BenchOptions say how the pipeline is measured against its bare engine.
+type BenchOptions struct {
+	Model   ModelOptions
+	Source  string        // of the frames, as a camera's; decoded and scaled before the measuring
+	Frames  int           // different ones
+	Round   time.Duration // of one measurement
+	Rounds  int           // each measures both, in turn
+	Version string
+	Against string            // a precision to compare the engine's speed with; "": none
+	Step    func(text string) // called before each measurement; may be nil
+}
+
+// BenchResult is bench --json.
+type BenchResult struct {
+	PipelineFPS float64     `json:"pipeline_fps"` // from the ring to the broker
+	EngineFPS   float64     `json:"engine_fps"`   // the bare engine over the same frames
+	Ratio       float64     `json:"ratio"`        // median of the rounds' own
+	Latency     Percentiles `json:"latency_ms"`   // from a frame's capture to its decision
+	CPU         float64     `json:"cpu_ms_per_frame"`
+	EngineCPU   float64     `json:"engine_cpu_ms_per_frame"`
+	AddedCPU    float64     `json:"added_cpu_share"` // what the pipeline adds to the engine's
+	RSS         float64     `json:"rss_mib"`
+	RSSGrowth   float64     `json:"rss_growth_mib"` // from the first measured frame of a round to its last, at most
+	Frames      int         `json:"frames"`         // that the pipeline classified while it was measured
+	Allocations float64     `json:"allocations_per_frame"`
+	Decode      float64     `json:"decode_ms"` // the worker's, for one frame, apart from all above
+	Scale       float64     `json:"scale_ms"`
+	Events      uint64      `json:"events"` // that the broker acknowledged
+	Precision   string      `json:"precision"`
+	Reference   *Reference  `json:"reference,omitempty"`
+	Backend     string      `json:"backend"`
+	Threads     int         `json:"threads"`
+}
+
+// Reference is the same model's bare engine at another precision, measured in
+// the same rounds.
+type Reference struct {
+	Precision string  `json:"precision"`
+	EngineFPS float64 `json:"engine_fps"`
+	Speedup   float64 `json:"speedup"` // of the measured precision over this one, median of the rounds' own
+}
+
+// Percentiles of a latency.
+type Percentiles struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+}
+
+// Bench measures the whole daemon, frames from a camera worker's ring, MQTT
+// with a broker of its own, against the bare engine that runs over the same
+// frames from memory, in turns within one process.
+func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchResult, error) {
+	dir, err := os.MkdirTemp("", "sightd-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	o.Model.Engines = filepath.Join(dir, "engines")
+	step := o.Step
+	if step == nil {
+		step = func(string) {}
+	}
+	step("preparing")
+	bare, err := newBareLoop(ctx, rel, o)
+	if err != nil {
+		return nil, err
+	}
+	defer bare.close()
+	var other *bareLoop
+	if o.Against != "" {
+		against := o
+		against.Model.Precision = o.Against
+		if other, err = newBareLoop(ctx, rel, against); err != nil {
+			return nil, err
+		}
+		defer other.close()
+	}
+
+	res := &BenchResult{
+		Precision: bare.model.Precision, Backend: bare.model.Backend, Threads: o.Model.Threads,
+		Decode: bare.decode, Scale: bare.scale,
+	}
+	var pipelines, engines, ratios, cpus, engineCPUs, allocs, others, speedups []float64
+	var latencies []time.Duration
+	for i := range o.Rounds {
+		step(fmt.Sprintf("round %d of %d: the bare engine", i+1, o.Rounds))
+		e, err := bare.run(ctx, o.Round)
+		if err != nil {
+			return nil, err
+		}
+		if other != nil {
+			r, err := other.run(ctx, o.Round)
+			if err != nil {
+				return nil, err
+			}
+			others, speedups = append(others, r.fps()), append(speedups, e.fps()/r.fps())
+		}
+		step(fmt.Sprintf("round %d of %d: the pipeline", i+1, o.Rounds))
+		p, err := benchPipeline(ctx, rel, dir, o)
+		if err != nil {
+			return nil, err
+		}
+		engines, engineCPUs = append(engines, e.fps()), append(engineCPUs, e.cpuMS())
+		pipelines, cpus = append(pipelines, p.fps()), append(cpus, p.cpuMS())
+		ratios = append(ratios, p.fps()/e.fps())
+		allocs = append(allocs, float64(p.mallocs)/float64(p.frames))
+		latencies = append(latencies, p.latencies...)
+		res.Events += p.events
+		res.Frames += p.frames
+		res.RSSGrowth = max(res.RSSGrowth, p.rssGrowth)
+		res.RSS = max(res.RSS, p.rss)
+	}
+	res.PipelineFPS, res.EngineFPS, res.Ratio = median(pipelines), median(engines), median(ratios)
+	res.CPU, res.EngineCPU, res.Allocations = median(cpus), median(engineCPUs), median(allocs)
+	if other != nil {
+		res.Reference = &Reference{other.model.Precision, median(others), median(speedups)}
+	}
+	res.AddedCPU = res.CPU/res.EngineCPU - 1
+	slices.Sort(latencies)
+	res.Latency = Percentiles{percentile(latencies, .50), percentile(latencies, .95), percentile(latencies, .99)}
+	return res, nil
+}
+
+// sample is one measurement.
+type sample struct {
+	frames    int
+	took, cpu time.Duration
+	mallocs   uint64
+	latencies []time.Duration
+	events    uint64
+	rss       float64 // MiB, at the end
+	rssGrowth float64
+}
+
+func (s sample) fps() float64   { return float64(s.frames) / s.took.Seconds() }
+func (s sample) cpuMS() float64 { return s.cpu.Seconds() * 1000 / float64(s.frames) }
+
+// meter reads what a process has used up so far.
+type meter struct {
+	start   time.Time
+	cpu     time.Duration
+	mallocs uint64
+}
+
+func startMeter() meter {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return meter{time.Now(), processCPU(), m.Mallocs}
+}
+
+func (b meter) stop(s *sample) {
+	s.took, s.cpu = time.Since(b.start), processCPU()-b.cpu
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	s.mallocs = m.Mallocs - b.mallocs
+}
+
+func processCPU() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// bareLoop is the baseline: the engine alone, over frames in memory.
+type bareLoop struct {
+	model         *Model
+	bindings      []Binding
+	decode, scale float64 // ms a frame
+}
+
+func newBareLoop(ctx context.Context, rel *release.Release, o BenchOptions) (*bareLoop, error) {
+	m, err := OpenModel(rel, o.Model)
+	if err != nil {
+		return nil, err
+	}
+	b := &bareLoop{model: m}
+	frames, err := b.capture(ctx, o)
+	if err == nil && len(frames) == 0 {
+		err = fmt.Errorf("source %s gave no frame", o.Source)
+	}
+	for _, f := range frames {
+		if err == nil {
+			var bound Binding
+			if bound, err = m.Engine.Bind(f, 1); err == nil {
+				b.bindings = append(b.bindings, bound)
+			}
+		}
+	}
+	if err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// capture copies the source's first frames out of the ring.
+func (b *bareLoop) capture(ctx context.Context, o BenchOptions) (frames [][]byte, err error) {
+	cam, err := camera.New(benchSource(o))
+	if err != nil {
+		return nil, err
+	}
+	defer cam.Close()
+	lane, err := cam.AddLane(b.model.Geometry, 1)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- cam.Run(ctx) }()
+	wake := make(chan struct{}, 1)
+	lane.Notify(wake)
+	var decode, scale int64
+	for len(frames) < o.Frames && !lane.Ended() {
+		f, ok := lane.Take()
+		if !ok {
+			select {
+			case <-wake:
+				continue
+			case err := <-done:
+				if err == nil {
+					err = errors.New("the source ended")
+				}
+				return frames, err
+			case <-ctx.Done():
+				return frames, ctx.Err()
+			}
+		}
+		if f.Err != "" {
+			return frames, errors.New(f.Err)
+		}
+		frames = append(frames, slices.Clone(lane.Slots()[f.Slot]))
+		decode, scale = decode+f.DecodeNS, scale+f.ScaleNS
+		lane.Release(f)
+	}
+	cancel()
+	<-done
+	n := float64(max(len(frames), 1)) * 1e6
+	b.decode, b.scale = float64(decode)/n, float64(scale)/n
+	return frames, nil
+}
+
+func benchSource(o BenchOptions) camera.Options {
+	return camera.Options{Name: "bench", Source: o.Source, Preload: o.Frames, Worker: o.Model.Worker, Log: o.Model.Log}
+}
+
+func (b *bareLoop) run(ctx context.Context, d time.Duration) (s sample, err error) {
+	m := startMeter()
+	for time.Since(m.start) < d && ctx.Err() == nil {
+		if err := b.model.Engine.Run(b.bindings[s.frames%len(b.bindings)]); err != nil {
+			return s, err
+		}
+		s.frames++
+	}
+	m.stop(&s)
+	return s, ctx.Err()
+}
+
+func (b *bareLoop) close() {
+	for _, bound := range b.bindings {
+		bound.Close()
+	}
+	b.model.Engine.Close()
+}
+
+// benchPipeline runs the daemon for a round.
+func benchPipeline(ctx context.Context, rel *release.Release, dir string, o BenchOptions) (s sample, err error) {
+	cfg := DefaultConfig()
+	cfg.StateDir, cfg.ControlSocket = dir, filepath.Join(dir, "control.sock")
+	cfg.Device, cfg.HTTP.Listen = "bench", ""
+	cfg.MQTT.Embedded = "127.0.0.1:0"
+	cfg.Inference.Backend, cfg.Inference.Threads = o.Model.Backend, o.Model.Threads
+	cfg.Cameras = []CameraConfig{{Name: "bench", Source: o.Source, Crop: [4]float64{0, 0, 1, 1}}}
+	cfg.Events = Events{Mode: "every", MaxRate: 10} // events flow whatever the frames show
+	cfg.Models = []ModelConfig{{Name: rel.Spec.Name}}
+	log := o.Model.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	d, err := New(cfg, Options{
+		Version: o.Version, Worker: o.Model.Worker, Log: log,
+		factory: rel, precision: o.Model.Precision, preload: o.Frames,
+	})
+	if err != nil {
+		return s, err
+	}
+	count := newBenchSink(d.units[0])
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	select {
+	case <-count.warm:
+	case err := <-done:
+		return s, errors.Join(err, errors.New("the pipeline ended before the measuring"))
+	}
+	before := rssMiB()
+	count.start.Store(true)
+	m := startMeter()
+	select {
+	case <-time.After(o.Round):
+	case err := <-done:
+		return s, errors.Join(err, errors.New("the pipeline ended during the measuring"))
+	}
+	count.start.Store(false)
+	m.stop(&s)
+	s.frames, s.rss = int(count.frames.Load()), rssMiB()
+	s.rssGrowth = s.rss - before
+	cancel()
+	err = <-done
+	s.latencies, s.events = count.latencies, d.client.Stats().Acked
+	return s, err
+}

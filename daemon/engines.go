@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sightd/sightd/internal/durable"
+)
+
+// engineKey is everything that a stored engine depends on. Any difference is
+// a rebuild, never a guess.
+type engineKey struct {
+	Backend  string `json:"backend"`
+	Identity string `json:"identity"` // versions, processor features
+	Graph    string `json:"graph"`    // SHA-256 of the prepared graph, with the cache's scales in it
+}
+
+// ID names the key's files: 128 bits of its SHA-256, in hex.
+func (k engineKey) ID() string {
+	b, err := json.Marshal(k)
+	if err != nil {
+		panic(err) // strings only
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// engineInfo is the sidecar of a stored engine, KEY.json.
+type engineInfo struct {
+	Key     engineKey `json:"key"`
+	Size    int64     `json:"size"`
+	SHA256  string    `json:"sha256"`
+	Built   time.Time `json:"built"`
+	Seconds float64   `json:"build_seconds"`
+}
+
+// EngineStore keeps built engines as KEY.engine with KEY.json in one folder.
+// Deleting any of it only costs a rebuild.
+type EngineStore struct {
+	Dir string
+	Log *slog.Logger
+}
+
+// OpenedEngine is an engine and how it was come by.
+type OpenedEngine struct {
+	Engine
+	ID     string        // its key's
+	Stored bool          // it was there; else it was built now
+	Build  time.Duration // what building took, now or then
+	Load   time.Duration // what loading took
+}
+
+// Open loads the engine of the prepared graph, and builds it before where the
+// store hasn't got it or has it damaged. When the build is about to begin,
+// building is called (it may be nil).
+func (s EngineStore) Open(b Backend, graph []byte, building func()) (*OpenedEngine, error) {
+	sum := sha256.Sum256(graph)
+	key := engineKey{Backend: b.Name(), Identity: b.Identity(), Graph: hex.EncodeToString(sum[:])}
+	id := key.ID()
+	path := filepath.Join(s.Dir, id+".engine")
+
+	info, err := s.check(key, path)
+	if err == nil {
+		start := time.Now()
+		e, lerr := b.Load(path)
+		if lerr == nil {
+			return &OpenedEngine{Engine: e, ID: id, Stored: true, Build: time.Duration(info.Seconds * float64(time.Second)), Load: time.Since(start)}, nil
+		}
+		err = lerr
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		s.Log.Warn("stored engine can't be used, building it again", "engine", path, "err", err)
+	}
+	if building != nil {
+		building()
+	}
+	took, err := s.build(b, key, graph, path)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	e, err := b.Load(path)
+	if err != nil {
+		return nil, fmt.Errorf("load engine just built: %w", err)
+	}
+	return &OpenedEngine{Engine: e, ID: id, Build: took, Load: time.Since(start)}, nil
+}
+
+// check reads the sidecar and holds the engine's file to it, before any of it
+// reaches a back end: engines are code.
+func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
+	var info engineInfo
+	b, err := os.ReadFile(sidecar(path))
+	if err != nil {
+		return info, err
+	}
+	if err := json.Unmarshal(b, &info); err != nil {
+		return info, fmt.Errorf("sidecar %s: %w", sidecar(path), err)
+	}
+	if info.Key != key {
+		return info, fmt.Errorf("sidecar %s describes another engine", sidecar(path))
+	}
+	size, sum, err := hashFile(path)
+	if err != nil {
+		return info, err
+	}
+	if size != info.Size || sum != info.SHA256 {
+		return info, fmt.Errorf("the file has %d bytes with SHA-256 %s, its sidecar says %d and %s", size, sum, info.Size, info.SHA256)
+	}
+	return info, nil
+}
+
+func (s EngineStore) build(b Backend, key engineKey, graph []byte, path string) (time.Duration, error) {
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return 0, fmt.Errorf("make the folder for engines: %w", err)
+	}
+	start := time.Now()
+	tmp, err := os.MkdirTemp(s.Dir, ".build-")
+	if err != nil {
+		return 0, fmt.Errorf("build engine: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "engine")
+	if err := b.Build(graph, out); err != nil {
+		return 0, fmt.Errorf("build engine: %w", err)
+	}
+	took := time.Since(start)
+	size, sum, err := hashFile(out)
+	if err != nil {
+		return 0, err
+	}
+	info, err := json.MarshalIndent(engineInfo{
+		Key: key, Size: size, SHA256: sum,
+		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(),
+	}, "", "  ")
+	if err != nil {
+		return 0, err
+	}
+	if err := durable.Rename(out, path); err != nil {
+		return 0, fmt.Errorf("store engine: %w", err)
+	}
+	if err := durable.WriteFile(sidecar(path), append(info, '\n'), 0o644); err != nil {
+		return 0, fmt.Errorf("store engine: %w", err)
+	}
+	return took, nil
+}
+
+// sidecar is the path of KEY.json for KEY.engine.
+func sidecar(engine string) string {
+	return engine[:len(engine)-len(filepath.Ext(engine))] + ".json"
+}
+
+func hashFile(path string) (size int64, sum string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	size, err = io.Copy(h, f)
+	return size, hex.EncodeToString(h.Sum(nil)), err
+}

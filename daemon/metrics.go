@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// metrics are what /metrics shows. Counters are read from the status when they
+// are asked for, so there is one place that counts; only the distributions are
+// kept here.
+type metrics struct {
+	registry *prometheus.Registry
+	infer    *prometheus.HistogramVec
+	age      *prometheus.HistogramVec
+}
+
+func newMetrics(status func() Status) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		infer: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sightd_inference_seconds", Help: "Time that the engine takes for a frame.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12),
+		}, []string{"model"}),
+		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sightd_frame_age_seconds", Help: "Age of a frame when it is classified.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 12),
+		}, []string{"camera", "model"}),
+	}
+	m.registry.MustRegister(m.infer, m.age, statusCollector{status},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// statusCollector gives the numbers of Status as metrics.
+type statusCollector struct{ status func() Status }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("sightd_"+name, help, labels, nil)
+}
+
+var (
+	descReady       = desc("ready", "1 when frames are being classified and the outbox takes the events.")
+	descBuildInfo   = desc("build_info", "The running version.", "version")
+	descCaptured    = desc("camera_frames_captured_total", "Frames that the camera gave.", "camera")
+	descDropped     = desc("camera_frames_dropped_total", "Frames that a newer one replaced before a model looked.", "camera")
+	descRestarts    = desc("camera_restarts_total", "Times that the camera's worker was started again.", "camera")
+	descCamErrors   = desc("camera_errors_total", "Frames and files that couldn't be read.", "camera")
+	descOnline      = desc("camera_online", "1 while the camera gives frames.", "camera")
+	descClassified  = desc("frames_classified_total", "Frames that the model classified.", "model")
+	descModelErrors = desc("frames_failed_total", "Frames that the engine failed on.", "model")
+	descServing     = desc("model_serving", "1 while an engine serves the model.", "model", "release")
+	descCoverage    = desc("calibration_coverage_ratio", "Share of the needed activations that the calibration cache names.", "model")
+	descBuild       = desc("engine_build_seconds", "What building the serving engine took.", "model")
+	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
+	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
+	descQueued      = desc("mqtt_events_queued", "Events that wait for the broker.")
+	descLost        = desc("mqtt_events_dropped_total", "Events given up.", "cause")
+)
+
+func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descReady, descBuildInfo, descCaptured, descDropped, descRestarts, descCamErrors, descOnline, descClassified,
+		descModelErrors, descServing, descCoverage, descBuild, descConnected, descPublished, descQueued, descLost,
+	} {
+		ch <- d
+	}
+}
+
+func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.status()
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descReady, truth(s.Ready))
+	gauge(descBuildInfo, 1, s.Version)
+	for _, c := range s.Cameras {
+		count(descCaptured, c.Captured, c.Name)
+		count(descDropped, c.Dropped, c.Name)
+		count(descRestarts, c.Restarts, c.Name)
+		count(descCamErrors, c.Errors, c.Name)
+		gauge(descOnline, truth(c.State == "online"), c.Name)
+	}
+	for _, m := range s.Models {
+		count(descClassified, m.Frames, m.Name)
+		count(descModelErrors, m.Errors, m.Name)
+		gauge(descServing, truth(m.State == modelServing), m.Name, releaseText(m.Release))
+		gauge(descCoverage, m.Coverage, m.Name)
+		if m.Engine != nil {
+			gauge(descBuild, m.Engine.Build, m.Name)
+		}
+	}
+	gauge(descConnected, truth(s.MQTT.Connected))
+	count(descPublished, s.MQTT.Published)
+	gauge(descQueued, float64(s.MQTT.Queued))
+	for cause, n := range s.MQTT.Dropped {
+		count(descLost, n, cause)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,242 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/sightd/sightd/camera"
+	"github.com/sightd/sightd/mqtt"
+	"github.com/sightd/sightd/ort"
+)
+
+// newClient makes the MQTT client, to the embedded broker where no other is
+// named.
+func (d *Daemon) newClient() error {
+	c := d.cfg.MQTT
+	url := c.URL
+	if url == "" && d.broker != nil {
+		url = d.broker.URL()
+	}
+	d.say = silent{}
+	if url == "" {
+		d.log.Warn("mqtt.url is not set, so nothing is published")
+		return nil
+	}
+	client, err := mqtt.New(mqtt.Options{
+		URL: url, Username: c.Username, PasswordFile: c.PasswordFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Prefix: c.Prefix, Device: d.cfg.Device, Log: d.log,
+		Outbox: mqtt.NewMemoryOutbox(mqtt.Limits{
+			MaxBytes: min(int64(c.Outbox.MaxBytes), maxMemoryOutbox),
+			MaxAge:   time.Duration(c.Outbox.MaxAge),
+		}),
+	})
+	if err != nil {
+		return err
+	}
+	d.client, d.say = client, client
+	return nil
+}
+
+// maxMemoryOutbox bounds the outbox while it lives in memory alone.
+const maxMemoryOutbox = 16 << 20
+
+// fresh is how old the last classified frame may be for the daemon to be
+// ready.
+const fresh = 10 * time.Second
+
+// notReady says why the daemon isn't ready; nothing where it is. Whether the
+// network is up is no part of it.
+func (d *Daemon) notReady() (why []string) {
+	now := monotonic()
+	for _, u := range d.units {
+		s, last := u.Status(), time.Duration(u.lastFrame.Load())
+		switch {
+		case s.State != modelServing:
+			why = append(why, fmt.Sprintf("model %s: %s%s", s.Name, s.State, prefixed(": ", s.Reason)))
+		case last == 0 || now-last > fresh:
+			why = append(why, fmt.Sprintf("model %s: no frame was classified in the last %v", s.Name, fresh))
+		}
+	}
+	return why
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// stuck is how long a runner may give no sign of life: longer than any frame
+// takes, shorter than the watchdog.
+const stuck = 10 * time.Second
+
+// alive says whether every runner that has begun still goes round. It feeds
+// systemd's watchdog, so a hung engine gets the service restarted.
+func (d *Daemon) alive() bool {
+	now := int64(monotonic())
+	for _, u := range d.units {
+		select {
+		case <-u.runner.ended:
+			continue
+		default:
+		}
+		if beat := u.runner.beat.Load(); beat != 0 && now-beat > int64(stuck) {
+			return false
+		}
+	}
+	return true
+}
+
+// Status returns what the daemon is doing.
+func (d *Daemon) Status() Status {
+	s := Status{
+		Device: d.cfg.Device, Version: d.opts.Version, Started: d.started,
+		Uptime: time.Since(d.started).Seconds(), Reasons: d.notReady(),
+		Models: []ModelStatus{}, Cameras: []CameraStatus{},
+		MQTT: MQTTStatus{Error: "mqtt.url is not set", Dropped: map[string]uint64{}, Durability: "memory"},
+	}
+	if d.client != nil {
+		m := d.client.Stats()
+		s.MQTT = MQTTStatus{
+			Connected: m.Connected, Since: m.Since.UTC(), Error: m.Error, Published: m.Acked,
+			Queued: m.Queued, Bytes: m.QueuedBytes, Dropped: m.Dropped, Reconnects: m.Reconnects, Durability: "memory",
+		}
+		if !m.Oldest.IsZero() {
+			s.MQTT.Oldest = time.Since(m.Oldest).Seconds()
+		}
+	}
+	s.Ready = len(s.Reasons) == 0
+	for _, u := range d.units {
+		s.Models = append(s.Models, u.Status())
+	}
+	for _, v := range d.cameras {
+		c := v.camera.Status()
+		cs := CameraStatus{
+			Name: v.name, State: string(c.State), Reason: c.Reason, Since: c.Since.UTC(),
+			Captured: c.Captured, Dropped: c.Dropped, Restarts: c.Restarts, Errors: c.Errors, Labels: []LabelStatus{},
+		}
+		for _, u := range d.units {
+			for i, seen := range u.views {
+				if seen.name == v.name {
+					cs.Classified += u.watches[i].frames.Load()
+					cs.Labels = append(cs.Labels, u.watches[i].Status())
+				}
+			}
+		}
+		s.Cameras = append(s.Cameras, cs)
+	}
+	return s
+}
+
+// follow publishes a camera's state as it changes.
+func (d *Daemon) follow(ctx context.Context, c view) {
+	topic := mqtt.TopicCameraStatus(c.name)
+	for {
+		d.say.SetState(topic, []byte(publicState(c.camera.Status().State)))
+		select {
+		case <-c.camera.Changed():
+		case <-ctx.Done():
+			d.say.SetState(topic, []byte(mqtt.Offline))
+			return
+		}
+	}
+}
+
+// publicState is a camera's state as subscribers know it.
+func publicState(s camera.State) string {
+	switch s {
+	case camera.Online:
+		return mqtt.Online
+	case camera.Stalled:
+		return mqtt.Stalled
+	}
+	return mqtt.Offline
+}
+
+// healthEvery is how often health is published and systemd's status line
+// renewed.
+const healthEvery = 30 * time.Second
+
+// tell publishes health at once and then every 30 s until ctx ends.
+func (d *Daemon) tell(ctx context.Context) {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	last, since := d.Status(), time.Now()
+	for {
+		s := d.Status()
+		b, err := json.Marshal(health(s, last, time.Since(since)))
+		if err != nil {
+			d.log.Error("write health", "err", err) // a temperature that is no number, say
+		} else {
+			d.say.SetState(mqtt.TopicHealth, b)
+		}
+		_ = d.notify.Status(statusLine(s)) // a line for people; the log has all of it
+		last, since = s, time.Now()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// health is a status as MQTT's health, with the rates since an earlier one.
+func health(s, before Status, over time.Duration) mqtt.Health {
+	h := mqtt.Health{
+		Time:     mqtt.Time{Time: time.Now()},
+		Versions: map[string]string{"sightd": s.Version, "go": runtime.Version(), "onnxruntime": ort.Version()},
+		Uptime:   s.Uptime,
+		Rates:    map[string]mqtt.Rates{},
+		Drops:    mqtt.Drops{Frames: map[string]uint64{}, Events: s.MQTT.Dropped},
+
+		Temperatures: temperatures(),
+	}
+	h.Outbox = mqtt.OutboxHealth{
+		Durability: s.MQTT.Durability, Queued: s.MQTT.Queued, Bytes: s.MQTT.Bytes,
+		Oldest: s.MQTT.Oldest, Reconnects: s.MQTT.Reconnects,
+	}
+	for i, c := range s.Cameras {
+		h.Drops.Frames[c.Name] = c.Dropped
+		if over > time.Second {
+			h.Rates[c.Name] = mqtt.Rates{
+				Captured:   float64(c.Captured-before.Cameras[i].Captured) / over.Seconds(),
+				Classified: float64(c.Classified-before.Cameras[i].Classified) / over.Seconds(),
+			}
+		}
+	}
+	return h
+}
+
+// statusLine is what `systemctl status` shows.
+func statusLine(s Status) string {
+	online := 0
+	for _, c := range s.Cameras {
+		if c.State == string(camera.Online) {
+			online++
+		}
+	}
+	serving := 0
+	for _, m := range s.Models {
+		if m.State == modelServing {
+			serving++
+		}
+	}
+	line := fmt.Sprintf("%d of %d models serve, %d of %d cameras online", serving, len(s.Models), online, len(s.Cameras))
+	if !s.MQTT.Connected {
+		line += ", no MQTT session"
+	}
+	return line
+}
+
+func releaseText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
