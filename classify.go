@@ -1,0 +1,149 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/release"
+)
+
+// modelFlags are the flags of every command that runs a release's model.
+type modelFlags struct {
+	Precision string `enum:"int8,fp16,fp32,auto" default:"auto" help:"int8, fp16, fp32, or auto: what the release says."`
+	Backend   string `enum:"auto,tensorrt,ort" default:"auto" help:"auto, tensorrt or ort (the CPU)."`
+	Threads   int    `default:"0" help:"Threads of the CPU's engine; 0: one a core."`
+}
+
+// precision is the flag's as package daemon knows it: "" is the release's own.
+func (f modelFlags) precision() string {
+	if f.Precision == "auto" {
+		return ""
+	}
+	return f.Precision
+}
+
+// open opens a release and its model. Progress goes to standard error.
+func (f modelFlags) open(a *app, path string, precision string) (*release.Release, *daemon.Model, error) {
+	if f.Threads < 0 {
+		return nil, nil, usagef("--threads %d: want 0 or more", f.Threads)
+	}
+	rel, err := release.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := daemon.OpenModel(rel, daemon.ModelOptions{
+		Backend: f.Backend, Precision: precision, Threads: f.Threads,
+		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Building: func() {
+			fmt.Fprintf(a.stderr, "building the engine of %s %d (stored for the next time) …\n", rel.Spec.Name, rel.Spec.Release)
+		},
+	})
+	if err != nil {
+		rel.Close()
+		return nil, nil, err
+	}
+	if m.Note != "" {
+		fmt.Fprintf(a.stderr, "note: %s\n", m.Note)
+	}
+	return rel, m, nil
+}
+
+type classifyCmd struct {
+	modelFlags
+	Release string   `arg:"" help:"model.yaml, a release's folder, or a .tar.zst."`
+	Files   []string `arg:"" name:"file" help:"Images and videos."`
+	Top     int      `default:"0" help:"How many labels; 0: what the release says."`
+	JSON    bool     `name:"json" help:"One JSON document a frame."`
+}
+
+// classified is a line of classify --json.
+type classified struct {
+	Path  string     `json:"path"`
+	Frame int        `json:"frame"`
+	Top   []topLabel `json:"top,omitempty"`
+	MS    float64    `json:"ms"`
+	Error string     `json:"error,omitempty"`
+}
+
+type topLabel struct {
+	Label string  `json:"label"`
+	Index int     `json:"index"`
+	Score float32 `json:"score"`
+}
+
+type unreadable struct {
+	Path  string `json:"path"`
+	Error string `json:"error"`
+}
+
+func (c *classifyCmd) Run(a *app) error {
+	if c.Top < 0 {
+		return usagef("--top %d: want 0 or more", c.Top)
+	}
+	rel, m, err := c.open(a, c.Release, c.precision())
+	if err != nil {
+		return err
+	}
+	defer rel.Close()
+	if c.Top > 0 {
+		m.Top = min(c.Top, len(m.Labels))
+	}
+	out := json.NewEncoder(a.stdout)
+	out.SetEscapeHTML(false)
+	top := make([]daemon.Score, m.Top)
+	failed, total := 0, 0
+	err = m.Files(a.ctx, c.Files, func(r *daemon.Result) {
+		path := c.Files[r.Frame.File]
+		total++
+		scores, err := m.TopK(top, r)
+		if err != nil {
+			failed++
+			if c.JSON {
+				_ = out.Encode(unreadable{path, err.Error()})
+			} else {
+				fmt.Fprintf(a.stderr, "%s: %v\n", path, err)
+			}
+			return
+		}
+		line := classified{Path: path, Frame: r.Frame.Index, MS: milliseconds(r.Infer)}
+		for _, s := range scores {
+			line.Top = append(line.Top, topLabel{m.Labels[s.Index], s.Index, s.Score})
+		}
+		if c.JSON {
+			_ = out.Encode(line)
+			return
+		}
+		fmt.Fprintf(a.stdout, "%s\n", line.text())
+	})
+	if err != nil {
+		return err
+	}
+	if failed > 0 {
+		fmt.Fprintf(a.stderr, "%d of %d couldn't be read\n", failed, total)
+		return exitStatus(1)
+	}
+	return a.ctx.Err()
+}
+
+func (c classified) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s", c.Path)
+	if c.Frame > 0 {
+		fmt.Fprintf(&b, " #%d", c.Frame)
+	}
+	for i, t := range c.Top {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s %.1f %%", sep, t.Label, 100*t.Score)
+	}
+	fmt.Fprintf(&b, "  (%.1f ms)", c.MS)
+	return b.String()
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
