@@ -37,7 +37,7 @@ func (f modelFlags) open(a *app, path string, precision string) (*release.Releas
 	}
 	m, err := daemon.OpenModel(rel, daemon.ModelOptions{
 		Backend: f.Backend, Precision: precision, Threads: f.Threads,
-		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		Building: func() {
 			fmt.Fprintf(a.stderr, "building the engine of %s %d (stored for the next time) …\n", rel.Spec.Name, rel.Spec.Release)
 		},
