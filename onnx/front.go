@@ -121,14 +121,15 @@ func (b *frontBuilder) node(op string, attr *pb.AttributeProto, inputs ...string
 	return output
 }
 
-// gray makes N×1×H×W of N×3×H×W, with the fixed-point weights of OpenCV: a sum
-// of whole numbers below 2²⁴, so float32 is exact.
+// gray makes N×1×H×W of N×3×H×W with OpenCV's weights, which are multiples of
+// 2⁻¹⁵: no sum needs more than 23 bits, so float32 is exact. The channels are
+// added one by one, as a convolution would be rounded where it runs in TF32.
 func (b *frontBuilder) gray(t string) string {
 	sum := ""
-	for channel, weight := range []float32{4899, 9617, 1868} {
+	for channel, weight := range []float32{9798, 19235, 3735} {
 		index := b.initializer(intTensor(b.name("channel"), []int64{1}, int64(channel)))
 		part := b.node("Gather", intAttr("axis", 1), t, index)
-		part = b.node("Mul", nil, part, b.initializer(floatTensor(b.name("weight"), nil, weight/16384)))
+		part = b.node("Mul", nil, part, b.initializer(floatTensor(b.name("weight"), nil, weight/32768)))
 		if sum != "" {
 			part = b.node("Add", nil, sum, part)
 		}
