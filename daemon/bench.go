@@ -293,7 +293,6 @@ func benchPipeline(ctx context.Context, rel *release.Release, dir string, o Benc
 	cfg.MQTT.Embedded = "127.0.0.1:0"
 	cfg.Inference.Backend, cfg.Inference.Threads = o.Model.Backend, o.Model.Threads
 	cfg.Cameras = []CameraConfig{{Name: "bench", Source: o.Source, Crop: [4]float64{0, 0, 1, 1}}}
-	cfg.Events = Events{Mode: "every", MaxRate: 10} // events flow whatever the frames show
 	cfg.Models = []ModelConfig{{Name: rel.Spec.Name}}
 	log := o.Model.Log
 	if log == nil {

@@ -64,6 +64,15 @@ func (s Size) MarshalText() ([]byte, error) {
 	return strconv.AppendInt(nil, int64(s), 10), nil
 }
 
+// MarshalJSON writes a size without a unit as a number.
+func (s Size) MarshalJSON() ([]byte, error) {
+	b, err := s.MarshalText()
+	if err != nil || strings.Contains(string(b), "B") {
+		return strconv.AppendQuote(nil, string(b)), err
+	}
+	return b, nil
+}
+
 // Batch is the number of images in a run at most; 0 is auto.
 type Batch int
 
@@ -90,6 +99,14 @@ func (n Batch) MarshalText() ([]byte, error) {
 		return []byte("auto"), nil
 	}
 	return strconv.AppendInt(nil, int64(n), 10), nil
+}
+
+// MarshalJSON writes "auto" or the number.
+func (n Batch) MarshalJSON() ([]byte, error) {
+	if n == 0 {
+		return []byte(`"auto"`), nil
+	}
+	return n.MarshalText()
 }
 
 // Window is a part of every day, in minutes since midnight, local time. It may

@@ -141,9 +141,9 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
 		offers:  make(chan *release.Release),
 		log:     d.log,
-		report:  d.report,
-		infer:   d.metrics.infer.WithLabelValues(m.Name),
-		status:  ModelStatus{Name: m.Name, State: modelPreparing},
+		report:  d.report, attached: make(chan struct{}),
+		infer:  d.metrics.infer.WithLabelValues(m.Name),
+		status: ModelStatus{Name: m.Name, State: modelPreparing},
 	}
 	u.runner = newRunner(u.sink)
 	for i, c := range d.cfg.Cameras {
@@ -244,6 +244,12 @@ func (d *Daemon) pipeline(ctx context.Context) error {
 	for _, c := range d.cameras {
 		cams.Go(func() error { d.follow(ctx, c); return nil })
 		cams.Go(func() error {
+			if d.opts.preload > 0 { // frames are prepared for the lanes that are there
+				select {
+				case <-d.units[0].attached:
+				case <-ctx.Done():
+				}
+			}
 			if err := c.camera.Run(ctx); err != nil {
 				failed <- err
 			}

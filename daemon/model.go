@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/release"
@@ -54,6 +55,8 @@ func OpenModel(rel *release.Release, o ModelOptions) (*Model, error) {
 		e.Close()
 		return nil, err
 	}
+	p.Graph = nil
+	debug.FreeOSMemory() // the model was in memory several times over
 	return &Model{Prepared: p, Backend: backend.Name(), Engine: e, worker: o.Worker, log: o.Log}, nil
 }
 

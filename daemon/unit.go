@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,8 @@ type unit struct {
 
 	infer prometheus.Observer
 	age   []prometheus.Observer // by view
+
+	attached chan struct{} // closed when a release has its lanes
 
 	// The runner's own.
 	top     []Score
@@ -69,6 +72,7 @@ func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd 
 		return errors.Join(failures...)
 	}
 	u.serve(serving, p, set)
+	close(u.attached)
 	go u.change(ctx)
 	u.runner.run(ctx, set, untilEnd)
 	return nil
@@ -120,6 +124,8 @@ func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, *Prepa
 		e.Close()
 		return nil, nil, ctx.Err()
 	}
+	p.Graph = nil
+	debug.FreeOSMemory() // the model was in memory several times over
 	set, err := attach(e, p, u.views, u.runner.wake)
 	if err != nil {
 		return nil, nil, err
