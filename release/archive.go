@@ -19,7 +19,7 @@ import (
 const (
 	maxUnpacked = 8 << 30  // bytes in all
 	maxRatio    = 200      // bytes unpacked for each byte packed…
-	freeRatio   = 64 << 20 // …beyond this many
+	freeRatio   = 16 << 20 // …beyond this many
 	maxWindow   = 128 << 20
 )
 

@@ -56,6 +56,10 @@ func TakeLock(dir string) (*Lock, error) {
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 		return nil, &LockedError{Dir: dir, PID: pid}
 	}
+	if err := adopt(dir, f.Name()); err != nil {
+		f.Close()
+		return nil, unwritable(dir, err)
+	}
 	// The number is for messages alone: a full disk is no reason not to start.
 	if f.Truncate(0) == nil {
 		fmt.Fprintf(f, "%d\n", os.Getpid())

@@ -103,7 +103,11 @@ func (r *Release) WriteArchive(to io.Writer) error {
 		}
 		return write(t)
 	})
-	return errors.Join(err, t.Close(), z.Close())
+	if err != nil {
+		z.Close() // ends what it holds; the archive is worthless
+		return err
+	}
+	return errors.Join(t.Close(), z.Close())
 }
 
 // copyTo writes the release's files into an empty directory, synced.

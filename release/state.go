@@ -132,7 +132,10 @@ func (s *Store) write(name string, m modelState) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(s.statePath(name), append(b, '\n'), 0o644)
+	if err := durable.WriteFile(s.statePath(name), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return adopt(s.dir, s.statePath(name))
 }
 
 // Status is what `release status` shows.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sightd/sightd/internal/durable"
@@ -20,8 +21,12 @@ import (
 // A release is put together in staging/, synced, and renamed in, so it is there
 // as a whole or not at all, also after a power cut.
 //
-// Who changes the store holds the directory's [Lock]; reading needs none.
-type Store struct{ dir string }
+// Who changes the store holds the directory's [Lock]; reading needs none. The
+// methods may be called by several goroutines, but one Install at a time.
+type Store struct {
+	dir string
+	mu  sync.Mutex // from reading a state.json to writing it
+}
 
 // OpenStore opens the store of a state directory, which may not be there yet.
 func OpenStore(stateDir string) (*Store, error) {
@@ -50,8 +55,8 @@ func (s *Store) Clean() error {
 // Open is [Open], except that archives are unpacked in the store's staging,
 // where there is room for them.
 func (s *Store) Open(path string) (*Release, error) {
-	if err := os.MkdirAll(s.staging(), 0o755); err != nil {
-		return nil, unwritable(s.dir, err)
+	if err := s.makeStaging(); err != nil {
+		return nil, s.hint(err)
 	}
 	r, err := open(path, s.staging())
 	return r, s.hint(err)
@@ -59,8 +64,8 @@ func (s *Store) Open(path string) (*Release, error) {
 
 // OpenArchive is [OpenArchive] in the store's staging.
 func (s *Store) OpenArchive(name string, from io.Reader) (*Release, error) {
-	if err := os.MkdirAll(s.staging(), 0o755); err != nil {
-		return nil, unwritable(s.dir, err)
+	if err := s.makeStaging(); err != nil {
+		return nil, s.hint(err)
 	}
 	r, err := OpenArchive(name, from, s.staging())
 	return r, s.hint(err)
@@ -93,8 +98,7 @@ func (s *Store) Install(r *Release, p Policy, factory int) (*Entry, error) {
 		return nil, s.hint(err)
 	}
 	entry := Entry{Number: number, State: Staged, Since: now()}
-	state.put(entry)
-	if err := s.write(name, state); err != nil {
+	if err := s.note(name, entry); err != nil {
 		// Nothing has taken notice of it yet, so it can go again.
 		return nil, errors.Join(s.hint(err), os.RemoveAll(s.path(name, number)))
 	}
@@ -103,7 +107,7 @@ func (s *Store) Install(r *Release, p Policy, factory int) (*Entry, error) {
 
 // add copies the release to its place.
 func (s *Store) add(r *Release) error {
-	if err := os.MkdirAll(s.staging(), 0o755); err != nil {
+	if err := s.makeStaging(); err != nil {
 		return err
 	}
 	temp, err := os.MkdirTemp(s.staging(), "install-")
@@ -118,21 +122,34 @@ func (s *Store) add(r *Release) error {
 		return err
 	}
 	at := s.path(r.Spec.Name, r.Spec.Release)
-	if err := makeDurable(filepath.Dir(at)); err != nil {
+	if err := s.makeDurable(filepath.Dir(at)); err != nil {
+		return err
+	}
+	if err := adopt(s.dir, temp); err != nil {
 		return err
 	}
 	return durable.Rename(temp, at)
 }
 
+func (s *Store) makeStaging() error {
+	if err := os.MkdirAll(s.staging(), 0o755); err != nil {
+		return err
+	}
+	return adopt(s.dir, s.staging())
+}
+
 // makeDurable makes a directory and those above it, each synced in its parent.
-func makeDurable(dir string) error {
+func (s *Store) makeDurable(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	if err := makeDurable(filepath.Dir(dir)); err != nil {
+	if err := s.makeDurable(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := adopt(s.dir, dir); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(dir))
@@ -198,8 +215,19 @@ func (s *Store) SetState(name string, number int, state State, code Code, reason
 	if !slices.ContainsFunc(all.Releases, func(e Entry) bool { return e.Number == number }) {
 		return fmt.Errorf("release %d of %s is not installed", number, name)
 	}
-	all.put(Entry{Number: number, State: state, Code: code, Reason: reason, Since: now()})
-	return s.hint(s.write(name, all))
+	return s.hint(s.note(name, Entry{Number: number, State: state, Code: code, Reason: reason, Since: now()}))
+}
+
+// note puts an entry into a model's state.json.
+func (s *Store) note(name string, e Entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, err := s.read(name)
+	if err != nil {
+		return err
+	}
+	all.put(e)
+	return s.write(name, all)
 }
 
 func (s *Store) staging() string { return filepath.Join(s.dir, "staging") }

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/release"
+)
+
+type releaseCmd struct {
+	Pack    releasePackCmd    `cmd:"" help:"Check a model.yaml and pack it as a release."`
+	Install releaseInstallCmd `cmd:"" help:"Install a release, in the running daemon or for its next start."`
+	Status  releaseStatusCmd  `cmd:"" help:"The releases of each model, and what became of them."`
+}
+
+type releasePackCmd struct {
+	Spec string `arg:"" type:"path" help:"model.yaml, or the folder with it."`
+	Out  string `short:"o" required:"" type:"path" placeholder:"OUT" help:"A .tar.zst, or a folder that isn't there."`
+}
+
+func (c *releasePackCmd) Run(a *app) error {
+	checked, err := release.Pack(c.Spec, c.Out)
+	if err != nil {
+		return err
+	}
+	s := checked.Spec
+	fmt.Fprintf(a.stderr, "%s holds release %d of %s: %d×%d pixels, %d classes, %s", c.Out, s.Release, s.Name, checked.Width, checked.Height, checked.Classes, s.Precision)
+	if s.Calibration != "" {
+		fmt.Fprintf(a.stderr, ", the cache covers %.1f %%", 100*checked.Coverage)
+	}
+	fmt.Fprintln(a.stderr)
+	return nil
+}
+
+type releaseInstallCmd struct {
+	Release string `arg:"" type:"path" help:"A .tar.zst, a folder, or a model.yaml."`
+	Config  string `short:"c" required:"" type:"path" placeholder:"FILE" help:"sightd.yaml."`
+}
+
+func (c *releaseInstallCmd) Run(a *app) error {
+	cfg, err := daemon.LoadConfig(c.Config, os.Environ())
+	if err != nil {
+		return err
+	}
+	control, err := daemon.DialControl(cfg.ControlSocket)
+	if errors.Is(err, daemon.ErrNotRunning) {
+		err = installStopped(a, cfg, c.Release)
+	} else if err == nil {
+		err = installRunning(a, control, c.Release)
+	}
+	if code := release.CodeOf(err); code != "" {
+		return fmt.Errorf("refused (%s): %w", code, err)
+	}
+	return err
+}
+
+// installRunning sends the release to the daemon, packed on the way.
+func installRunning(a *app, control *daemon.Control, path string) error {
+	r, err := release.Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := sendArchive(a.ctx, control, r); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "release %d of %s is installed; the running daemon goes over to it when it is ready\n", r.Spec.Release, r.Spec.Name)
+	return nil
+}
+
+func sendArchive(ctx context.Context, control *daemon.Control, r *release.Release) error {
+	archive, packer := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := r.WriteArchive(packer)
+		packer.CloseWithError(err)
+		packed <- err
+	}()
+	err := control.Install(ctx, archive)
+	archive.Close() // where the daemon didn't read it to its end, the packer ends here
+	if perr := <-packed; perr != nil && !errors.Is(perr, io.ErrClosedPipe) {
+		return perr
+	}
+	return err
+}
+
+func installStopped(a *app, cfg *daemon.Config, path string) error {
+	lock, store, err := takeStore(cfg)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := store.Clean(); err != nil {
+		return err
+	}
+	r, err := store.Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	name := r.Spec.Name
+	factories := factoryNumbers(a, cfg)
+	factory, known := factories[name]
+	if !known {
+		return fmt.Errorf("the configuration has no model %s: add it under models", name)
+	}
+	entry, err := store.Install(r, cfg.Policy(version), factory)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "release %d of %s is installed; no daemon runs here, the next one takes it up\n", entry.Number, name)
+	return nil
+}
+
+// takeStore takes the state directory of a stopped daemon.
+func takeStore(cfg *daemon.Config) (*release.Lock, *release.Store, error) {
+	lock, err := release.TakeLock(cfg.StateDir)
+	if errors.Is(err, release.ErrLocked) {
+		return nil, nil, fmt.Errorf("%w, and nothing answers at its control socket %s: wait for it to start or to end", err, cfg.ControlSocket)
+	} else if err != nil {
+		return nil, nil, err
+	}
+	store, err := release.OpenStore(cfg.StateDir)
+	if err != nil {
+		lock.Close()
+		return nil, nil, err
+	}
+	return lock, store, nil
+}
+
+// factoryNumbers are the numbers of the configured models' factory releases, 0
+// where there is none that can be opened.
+func factoryNumbers(a *app, cfg *daemon.Config) map[string]int {
+	numbers := map[string]int{}
+	for _, m := range cfg.Models {
+		numbers[m.Name] = 0
+		if m.Release == "" {
+			continue
+		}
+		r, err := release.Open(m.Release)
+		if err == nil && r.Spec.Name != m.Name {
+			err = fmt.Errorf("%s holds a release of %s", m.Release, r.Spec.Name)
+			r.Close()
+		}
+		if err != nil {
+			fmt.Fprintf(a.stderr, "factory release of %s: %v\n", m.Name, err)
+			continue
+		}
+		numbers[m.Name] = r.Spec.Release
+		r.Close()
+	}
+	return numbers
+}
+
+type releaseStatusCmd struct {
+	Config string `short:"c" required:"" type:"path" placeholder:"FILE" help:"sightd.yaml."`
+	JSON   bool   `name:"json" help:"One JSON document."`
+}
+
+func (c *releaseStatusCmd) Run(a *app) error {
+	cfg, err := daemon.LoadConfig(c.Config, os.Environ())
+	if err != nil {
+		return err
+	}
+	status, err := releaseStatus(a, cfg)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(a.stdout).Encode(status)
+	}
+	return writeReleaseStatus(a.stdout, status)
+}
+
+func releaseStatus(a *app, cfg *daemon.Config) (*release.Status, error) {
+	control, err := daemon.DialControl(cfg.ControlSocket)
+	if err == nil {
+		return control.Releases(a.ctx)
+	}
+	if !errors.Is(err, daemon.ErrNotRunning) {
+		return nil, err
+	}
+	store, err := release.OpenStore(cfg.StateDir) // reading needs no lock
+	if err != nil {
+		return nil, err
+	}
+	return store.Status(factoryNumbers(a, cfg))
+}
+
+func writeReleaseStatus(to io.Writer, s *release.Status) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MODEL\tRELEASE\tSTATE\tSERVES\tREASON")
+	for _, m := range s.Models {
+		if len(m.Releases) == 0 {
+			fmt.Fprintf(w, "%s\t-\tno release\t\tset models[].release, or install one\n", m.Name)
+		}
+		for _, e := range m.Releases {
+			state, serves, reason := string(e.State), "", ""
+			if e.Factory {
+				state = "factory"
+			}
+			if e.Number == m.Serving {
+				serves = "yes"
+			}
+			if e.Code != "" {
+				reason = fmt.Sprintf("%s: %s", e.Code, firstLine(e.Reason))
+			} else {
+				reason = firstLine(e.Reason)
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", m.Name, e.Number, state, serves, reason)
+		}
+	}
+	return w.Flush()
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
