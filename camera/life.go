@@ -65,6 +65,7 @@ func (c *Camera) watch(ctx context.Context, w *worker) (captured bool, err error
 		case <-ctx.Done():
 			return captured, nil
 		case <-silence.C:
+			w.kill() // it can't close anything in order
 			return captured, c.stall("the worker gives no sign of life")
 		case m, ok := <-w.messages:
 			if !ok {

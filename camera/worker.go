@@ -187,24 +187,33 @@ func (w *worker) receive() {
 	}
 }
 
-// end ends the process: in order if it can, by force if it must.
+// end ends the process: in order if it can, by force if it must. The worker of
+// a CSI camera that doesn't close it leaves the camera unusable.
 func (w *worker) end() {
 	w.send(wire.Message{Stop: &wire.Stop{}})
 	close(w.quit)
 	w.conn.Close()
-	for _, step := range []struct {
-		grace time.Duration
-		then  os.Signal
-	}{{stopGrace, syscall.SIGTERM}, {termGrace, os.Kill}} {
-		select {
-		case <-w.done:
-			return
-		case <-time.After(step.grace):
-			_ = w.cmd.Process.Signal(step.then)
-		}
+	if !w.gone(stopGrace) {
+		_ = w.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	if !w.gone(termGrace) {
+		w.kill()
 	}
 	<-w.done
 }
+
+// gone is whether the process ends within a time.
+func (w *worker) gone(within time.Duration) bool {
+	select {
+	case <-w.done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+// kill ends the process at once.
+func (w *worker) kill() { _ = w.cmd.Process.Kill() }
 
 // fate says how an ended worker's process ended.
 func (w *worker) fate() error {
