@@ -21,7 +21,6 @@ type sample struct {
 	Sub   struct {
 		X *int `json:"x"`
 	} `json:"sub"`
-	inner int
 }
 
 type item struct {
@@ -79,7 +78,7 @@ sub:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(sample{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	got, err = decodeJSON(`{"name": "007", "small": -4, "share": 1e-3, "on": true, "wait": "1.5s", "list": ["a", "true", "3"],
@@ -87,7 +86,7 @@ sub:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(sample{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
