@@ -228,9 +228,11 @@ func concat(c *call) error {
 		}
 		for j, d := range in.dims {
 			if j != axis {
-				if t.dims[j], err = unify(t.dims[j], d); err != nil {
+				both, err := unify(t.dims[j], d)
+				if err != nil {
 					return fmt.Errorf("it joins tensors of %s and %s: %w", text(t.dims), text(in.dims), err)
 				}
+				t.dims[j] = both
 				continue
 			}
 			if !d.known() || !t.dims[j].known() {
