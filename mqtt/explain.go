@@ -138,8 +138,12 @@ func explainNetwork(t target, f *failure) (reason, bool) {
 			return reason{"stuck", "the broker no longer takes what is sent: is the network up?"}, true
 		}
 	case isClosed(f.err):
-		switch f.stage {
-		case dialling, connecting:
+		switch {
+		case f.stage == dialling && t.secure():
+			return reason{"closed in tls", fmt.Sprintf("%s ends the connection during the TLS handshake: is it the broker's port for TLS?", t.address())}, true
+		case f.stage == connecting && t.secure():
+			return reason{"closed after tls", fmt.Sprintf("%s closes the encrypted connection without a reply: does it want a client certificate, and does it accept that of mqtt.cert_file?", t.address())}, true
+		case f.stage != running:
 			return reason{"closed early", fmt.Sprintf("%s closes the connection without a reply: is it an MQTT broker, and does it want TLS (mqtts://)?", t.address())}, true
 		default:
 			return reason{"lost", "the broker closed the connection: was it stopped, or is there another client with the same prefix and device?"}, true

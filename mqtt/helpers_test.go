@@ -9,8 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,12 +112,14 @@ type subscriber struct {
 	client   paho.Client
 }
 
+var watchers atomic.Int64
+
 // subscribe follows filter at the broker. It comes back by itself, with its
 // session kept.
 func subscribe(t *testing.T, url, filter string) *subscriber {
 	t.Helper()
 	s := &subscriber{}
-	o := paho.NewClientOptions().AddBroker(url).SetClientID("watch-" + strings.ReplaceAll(t.Name(), "/", "-"))
+	o := paho.NewClientOptions().AddBroker(url).SetClientID(fmt.Sprint("watch-", watchers.Add(1)))
 	o.SetCleanSession(false).SetMaxReconnectInterval(50 * time.Millisecond).SetConnectRetry(true).SetConnectRetryInterval(10 * time.Millisecond)
 	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
 		s.mu.Lock()
@@ -198,12 +200,17 @@ func wantSequence(t *testing.T, seqs []uint64, n int) {
 // A proxy stands between client and broker, to be cut or to hang.
 type proxy struct {
 	listener net.Listener
-	mu       sync.Mutex
 	to       string
-	conns    []net.Conn
+	mu       sync.Mutex
+	tunnels  []*tunnel
 	refuse   bool
-	frozen   chan struct{} // closed to thaw; nil: flows
 	all      sync.WaitGroup
+}
+
+type tunnel struct {
+	in, out net.Conn
+	frozen  atomic.Bool
+	thawed  chan struct{}
 }
 
 func startProxy(t *testing.T, to string) *proxy {
@@ -217,7 +224,7 @@ func startProxy(t *testing.T, to string) *proxy {
 	go p.accept()
 	t.Cleanup(func() {
 		_ = l.Close()
-		p.thaw()
+		p.block(true)
 		p.cut()
 		p.all.Wait()
 	})
@@ -234,34 +241,31 @@ func (p *proxy) accept() {
 			return
 		}
 		p.mu.Lock()
-		out, err := net.Dial("tcp", p.to)
-		if p.refuse || err != nil {
+		if out, err := net.Dial("tcp", p.to); err != nil {
 			_ = in.Close()
-			if out != nil {
-				_ = out.Close()
-			}
+		} else if p.refuse {
+			_ = in.Close()
+			_ = out.Close()
 		} else {
-			p.conns = append(p.conns, in, out)
+			t := &tunnel{in: in, out: out, thawed: make(chan struct{})}
+			p.tunnels = append(p.tunnels, t)
 			p.all.Add(2)
-			go p.copy(in, out)
-			go p.copy(out, in)
+			go p.copy(t, in, out)
+			go p.copy(t, out, in)
 		}
 		p.mu.Unlock()
 	}
 }
 
-func (p *proxy) copy(from, to net.Conn) {
+func (p *proxy) copy(t *tunnel, from, to net.Conn) {
 	defer p.all.Done()
 	defer from.Close()
 	defer to.Close()
 	b := make([]byte, 4096)
 	for {
 		n, err := from.Read(b)
-		p.mu.Lock()
-		frozen := p.frozen
-		p.mu.Unlock()
-		if frozen != nil {
-			<-frozen
+		if t.frozen.Load() {
+			<-t.thawed
 			return
 		}
 		if _, werr := to.Write(b[:n]); err != nil || werr != nil {
@@ -274,13 +278,14 @@ func (p *proxy) copy(from, to net.Conn) {
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
+	for _, t := range p.tunnels {
+		close(t.thawed)
+		for _, c := range []net.Conn{t.in, t.out} {
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
 		}
-		_ = c.Close()
 	}
-	p.conns = nil
+	p.tunnels = nil
 }
 
 // block has new connections refused, or not.
@@ -290,20 +295,13 @@ func (p *proxy) block(refuse bool) {
 	p.refuse = refuse
 }
 
-// freeze lets nothing through on the connections that there are, without a word.
+// freeze lets nothing through on the connections that there are, without a
+// word to either side. New ones work.
 func (p *proxy) freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.frozen = make(chan struct{})
-}
-
-// thaw lets new connections through; the frozen ones end.
-func (p *proxy) thaw() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.frozen != nil {
-		close(p.frozen)
-		p.frozen = nil
+	for _, t := range p.tunnels {
+		t.frozen.Store(true)
 	}
 }
 

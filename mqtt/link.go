@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -23,9 +24,10 @@ type link struct {
 	writeTimeout time.Duration
 	writing      sync.Mutex // paho sends its pings beside everything else
 
-	lost chan struct{} // closed when the link is of no more use
-	once sync.Once
-	err  error // set before lost is closed
+	lost   chan struct{} // closed when the link is of no more use
+	once   sync.Once
+	err    error       // set before lost is closed
+	closed atomic.Bool // by paho, which tells the reason later
 }
 
 func newLink(c net.Conn, writeTimeout time.Duration) *link {
@@ -46,16 +48,26 @@ func (l *link) fail(err error) {
 	})
 }
 
+// broken is an error of Read or Write. After Close it is only its echo.
+func (l *link) broken(err error) error {
+	if !l.closed.Load() {
+		l.fail(err)
+		return l.err
+	}
+	return err
+}
+
+// Close is how paho ends the connection: after an error of its own, with which
+// it calls fail later, or as the end of a session.
 func (l *link) Close() error {
-	l.fail(net.ErrClosed)
-	return nil
+	l.closed.Store(true)
+	return l.Conn.Close()
 }
 
 func (l *link) Read(b []byte) (int, error) {
 	n, err := l.in.Read(b)
 	if err != nil {
-		l.fail(err)
-		return n, l.err
+		return n, l.broken(err)
 	}
 	return n, nil
 }
@@ -64,13 +76,11 @@ func (l *link) Write(b []byte) (int, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if err := l.Conn.SetWriteDeadline(time.Now().Add(l.writeTimeout)); err != nil {
-		l.fail(err)
-		return 0, l.err
+		return 0, l.broken(err)
 	}
 	n, err := l.Conn.Write(b)
 	if err != nil {
-		l.fail(err)
-		return n, l.err
+		return n, l.broken(err)
 	}
 	return n, nil
 }

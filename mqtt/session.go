@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -94,8 +95,10 @@ func (c *Client) connect(ctx context.Context) (*session, *failure) {
 	o.SetPingTimeout(c.timing.ping)
 	o.SetWill(c.Topic(TopicStatus), Offline, 1, true)
 	o.SetConnectionLostHandler(func(_ paho.Client, err error) {
-		// What the link itself noticed is known already.
-		l.fail(fmt.Errorf("%w: %w", errNoPing, err))
+		if strings.Contains(err.Error(), "pingresp") {
+			err = errNoPing
+		}
+		l.fail(err) // unless it was the link that noticed
 	})
 	s.client = paho.NewClient(o)
 
@@ -147,7 +150,7 @@ func (s *session) work(ctx context.Context) error {
 		select {
 		case <-head:
 			if err := s.settle(); err != nil {
-				return err
+				return s.cause(err)
 			}
 		case <-c.wake:
 		case <-reassert.C:
@@ -224,7 +227,8 @@ func (s *session) settle() error {
 	n := 0
 	for n < len(s.flights) && s.flights[n].landed() {
 		f := s.flights[n]
-		if err = f.token.Error(); err != nil {
+		if e := f.token.Error(); e != nil {
+			err = fmt.Errorf("%w: %w", errUndelivered, e)
 			break
 		}
 		if f.event != 0 {
@@ -242,6 +246,21 @@ func (s *session) settle() error {
 	}
 	if n > 0 {
 		s.c.delivered()
+	}
+	return err
+}
+
+var errUndelivered = errors.New("message not delivered")
+
+// cause is why a message wasn't delivered: paho gives up its messages just
+// before it says that a ping had no reply.
+func (s *session) cause(err error) error {
+	if errors.Is(err, errUndelivered) {
+		select {
+		case <-s.link.lost:
+			return s.link.err
+		case <-time.After(s.c.timing.stop):
+		}
 	}
 	return err
 }
