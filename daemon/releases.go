@@ -102,10 +102,8 @@ func (d *Daemon) report(rel *release.Release, state release.State, err error) {
 	if err != nil {
 		reason = err.Error()
 	}
-	if !rel.Factory && d.opts.factory == nil {
-		if serr := d.store.SetState(name, number, state, release.CodeOf(err), reason); serr != nil {
-			d.log.Error("note the release's state", "model", name, "release", number, "err", serr)
-		}
+	if serr := d.note(rel, state, release.CodeOf(err), reason); serr != nil {
+		d.log.Error("note the release's state", "model", name, "release", number, "err", serr)
 	}
 	b, jerr := json.Marshal(mqtt.Release{
 		Release: number, State: string(state), Reason: reason, Since: mqtt.Time{Time: time.Now()},
@@ -114,6 +112,32 @@ func (d *Daemon) report(rel *release.Release, state release.State, err error) {
 		panic(jerr) // text and a number
 	}
 	d.say.SetState(mqtt.TopicRelease(name), b)
+}
+
+// note writes a release's state down. Where it serves now, the one that served
+// before is a built one again.
+func (d *Daemon) note(rel *release.Release, state release.State, code release.Code, reason string) error {
+	name, number := rel.Spec.Name, rel.Spec.Release
+	if d.opts.factory != nil {
+		return nil // it is no release of this state directory
+	}
+	if state == release.Serving {
+		entries, err := d.store.List(name)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.State == release.Serving && (e.Number != number || rel.Factory) {
+				if err := d.store.SetState(name, e.Number, release.Built, "", ""); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if rel.Factory {
+		return nil
+	}
+	return d.store.SetState(name, number, state, code, reason)
 }
 
 // install takes a release, packed as .tar.zst, into the store and has its

@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sightd/sightd/internal/testenv"
+	"github.com/sightd/sightd/release"
+)
+
+// packed is a release of the demo's model, packed: the number given, and the
+// lines of its model.yaml changed as old, new, …
+func packed(t *testing.T, number int, change ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(testenv.Demo("lite0", "model.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change = append(change, "release: 1", fmt.Sprintf("release: %d", number))
+	for _, f := range []string{"model.onnx", "calibration.cache", "labels.txt"} {
+		change = append(change, ": "+f, ": "+testenv.Demo("lite0", f))
+	}
+	spec := filepath.Join(t.TempDir(), "model.yaml")
+	if err := os.WriteFile(spec, []byte(strings.NewReplacer(change...).Replace(string(b))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rel, err := release.Open(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rel.Close()
+	var out bytes.Buffer
+	if err := rel.WriteArchive(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestAnInstalledReleaseTakesOverBetweenTwoFrames(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "noise", Source: "test:noise?each=true"})
+	c.Releases.RequireSignature = false
+	d, _ := start(t, c, false)
+	u := d.units[0]
+	eventually(t, "frames are classified", func() bool { return u.Status().Frames > 5 })
+	control, err := DialControl(c.ControlSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2, "precision: int8", "precision: fp32"))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "release 2 serves", func() bool { return u.Status().Release == 2 })
+	s := u.Status()
+	if s.Precision != "fp32" || s.Factory || s.Errors != 0 {
+		t.Errorf("after the change: %+v", s)
+	}
+	eventually(t, "frames go on", func() bool { return u.Status().Frames > s.Frames+5 })
+	status, err := control.Releases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := status.Models[0]; m.Serving != 2 || m.Releases[1].State != release.Serving {
+		t.Errorf("release status: %+v", m)
+	}
+}
+
+func TestAReleaseThatIsRefusedChangesNothing(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "noise", Source: "test:noise"})
+	c.Releases.RequireSignature = false
+	d, _ := start(t, c, false)
+	u := d.units[0]
+	eventually(t, "frames are classified", func() bool { return u.Status().Frames > 0 })
+	control, err := DialControl(c.ControlSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := packed(t, 2)
+	for want, archive := range map[string][]byte{
+		"isn't newer":    packed(t, 1),
+		"no model other": packed(t, 2, "name: lite0", "name: other"),
+		"":               good[:len(good)/2],
+	} {
+		err := control.Install(t.Context(), bytes.NewReader(archive))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one that says %q", err, want)
+		}
+	}
+	staging, err := os.ReadDir(filepath.Join(c.StateDir, "staging"))
+	if err != nil || len(staging) > 0 {
+		t.Errorf("left in staging: %v, %v", staging, err)
+	}
+	if s := u.Status(); s.Release != 1 || s.State != modelServing {
+		t.Errorf("%+v serves, want release 1", s)
+	}
+}
+
+func TestSignaturesAreDemandedOfEverybody(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "noise", Source: "test:noise"})
+	start(t, c, false)
+	var control *Control
+	eventually(t, "the control socket answers", func() (ok bool) {
+		var err error
+		control, err = DialControl(c.ControlSocket)
+		return err == nil
+	})
+	err := control.Install(t.Context(), bytes.NewReader(packed(t, 2)))
+	if err == nil || !strings.Contains(err.Error(), "require_signature") {
+		t.Errorf("error %v, want one that names require_signature", err)
+	}
+}
+
+func TestTheNextStartServesTheInstalledRelease(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+	store, err := release.OpenStore(c.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel, err := store.OpenArchive("two", bytes.NewReader(packed(t, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Install(rel, release.Policy{}, 1); err != nil {
+		t.Fatal(err)
+	}
+	rel.Close()
+	d, done := start(t, c, true)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Status().Models[0]; s.Release != 2 || s.Factory {
+		t.Errorf("%+v served, want release 2", s)
+	}
+}
+
+func TestTheFactoryReleaseServesWhereTheInstalledOneCannot(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+	store, err := release.OpenStore(c.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel, err := store.OpenArchive("two", bytes.NewReader(packed(t, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Install(rel, release.Policy{}, 1); err != nil {
+		t.Fatal(err)
+	}
+	rel.Close()
+	// A disk that lost part of a file.
+	model := filepath.Join(c.StateDir, "releases", "lite0", "2", "model.onnx")
+	if err := os.Truncate(model, 1000); err != nil {
+		t.Fatal(err)
+	}
+	d, done := start(t, c, true)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Status().Models[0]; s.Release != 1 || !s.Factory {
+		t.Errorf("%+v served, want the factory release", s)
+	}
+}
