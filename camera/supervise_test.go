@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -174,6 +175,7 @@ func TestSourceThatStopsIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	var served sync.WaitGroup
+	var stalled atomic.Bool
 	quit := make(chan struct{})
 	t.Cleanup(func() {
 		listener.Close()
@@ -183,7 +185,7 @@ func TestSourceThatStopsIsReplaced(t *testing.T) {
 	served.Add(1)
 	go func() {
 		defer served.Done()
-		for n := 0; ; n++ {
+		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
@@ -192,8 +194,8 @@ func TestSourceThatStopsIsReplaced(t *testing.T) {
 			go func() {
 				defer served.Done()
 				defer conn.Close()
-				// The first worker gets ten frames, then nothing.
-				for i := 0; n > 0 || i < 10; i++ {
+				// Until the stall is found a worker gets ten frames, then nothing.
+				for i := 0; i < 10 || stalled.Load(); i++ {
 					if _, err := conn.Write(make([]byte, w*h)); err != nil {
 						return
 					}
@@ -211,12 +213,13 @@ func TestSourceThatStopsIsReplaced(t *testing.T) {
 	c := open(t, Options{
 		Source: fmt.Sprintf("gst:tcpclientsrc host=127.0.0.1 port=%d ! rawvideoparse format=gray8 width=%d height=%d framerate=25/1",
 			listener.Addr().(*net.TCPAddr).Port, w, h),
-		Stall: 500 * time.Millisecond,
+		Stall: time.Second,
 	})
 	c.delays = backoff{first: time.Millisecond, most: time.Millisecond}
 	lane(t, c, small, 1)
 	run(t, c)
 	until(t, "stalled", func() bool { return c.Status().State == Stalled })
+	stalled.Store(true)
 	if reason := c.Status().Reason; !strings.HasPrefix(reason, "no frame for ") {
 		t.Errorf("stalled because %q", reason)
 	}

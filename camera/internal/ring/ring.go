@@ -189,7 +189,7 @@ func Open(f *os.File, l Layout) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := m.header()
+	h := *m.header()
 	if h.magic != magic || h.version != version {
 		m.Close()
 		return nil, fmt.Errorf("open a lane's memory: magic %#x version %d, wanted %#x version %d: daemon and worker are of different releases",
