@@ -128,15 +128,18 @@ func TestClassesRefuses(t *testing.T) {
 		{"an image", tensor("relu", float, 1, 4, 8, 8), nil, `want float32 of N×classes, found "relu" of FLOAT 1×4×8×8`},
 		{
 			"an index", tensor("best", pb.TensorProto_INT64, 1, 1, 1, 1),
-			[]*pb.NodeProto{op("ArgMax", "best", from("pool"), intAttr("axis", 1))}, `found "best" of INT64 1×1×1×1`,
+			[]*pb.NodeProto{op("ArgMax", "best", from("pool"), intAttr("axis", 1))},
+			`found "best" of INT64 1×1×1×1`,
 		},
 		{
 			"one class", tensor("one", float, 1, 1),
-			[]*pb.NodeProto{op("ReduceMean", "one", from("scores"), intsAttr("axes", 1))}, `found "one" of FLOAT 1×1`,
+			[]*pb.NodeProto{op("ReduceMean", "one", from("scores"), intsAttr("axes", 1))},
+			`found "one" of FLOAT 1×1`,
 		},
 		{
 			"an operator without a rule", &pb.ValueInfoProto{Name: proto.String("x")},
-			[]*pb.NodeProto{op("Det", "x", from("relu"))}, `found "x" of UNDEFINED unknown shape`,
+			[]*pb.NodeProto{op("Det", "x", from("relu"))},
+			`found "x" of UNDEFINED unknown shape`,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

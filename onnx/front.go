@@ -66,11 +66,14 @@ func (m *Model) AddFront(f Front) error {
 		case "gray":
 			t = b.gray(t)
 		}
-		if image.Layout == NHWC {
+		if image.Layout == NHWC && f.Color == "bgr" {
 			t = b.node("Transpose", intsAttr("perm", 0, 2, 3, 1), t)
 		}
 	}
 	t = b.normalise(t, image, mean, std)
+	if image.Layout == NHWC && f.Color == "gray" { // the same floats in the same order; last, as ones are slow innermost
+		t = b.reshape(t, 0, int64(image.Height), int64(image.Width), 1)
+	}
 	if in.typ == pb.TensorProto_FLOAT16 {
 		b.node("Cast", intAttr("to", int64(pb.TensorProto_FLOAT16)), t)
 	}
@@ -121,6 +124,10 @@ func (b *frontBuilder) node(op string, attr *pb.AttributeProto, inputs ...string
 	return output
 }
 
+func (b *frontBuilder) reshape(t string, shape ...int64) string {
+	return b.node("Reshape", nil, t, b.initializer(intTensor(b.name("shape"), []int64{int64(len(shape))}, shape...)))
+}
+
 // gray makes N×1×H×W of N×3×H×W with OpenCV's weights, which are multiples of
 // 2⁻¹⁵: no sum needs more than 23 bits, so float32 is exact. The channels are
 // added one by one, as a convolution would be rounded where it runs in TF32.
@@ -147,7 +154,7 @@ func (b *frontBuilder) normalise(t string, image ImageInput, mean, std []float32
 	}
 	rows := image.Layout == NHWC && !(uniform(mean) && uniform(factor))
 	if rows { // N×H×(W·C): constants of a whole row, since those of C numbers are slow
-		t = b.node("Reshape", nil, t, b.initializer(intTensor(b.name("rows"), []int64{3}, 0, 0, int64(image.Width*3))))
+		t = b.reshape(t, 0, 0, int64(image.Width*3))
 	}
 	apply := func(op string, v []float32, neutral float32) {
 		if !uniform(v) || v[0] != neutral {
@@ -157,7 +164,7 @@ func (b *frontBuilder) normalise(t string, image ImageInput, mean, std []float32
 	apply("Sub", mean, 0)
 	apply("Mul", factor, 1)
 	if rows {
-		t = b.node("Reshape", nil, t, b.initializer(intTensor(b.name("image"), []int64{4}, 0, 0, int64(image.Width), 3)))
+		t = b.reshape(t, 0, 0, int64(image.Width), 3)
 	}
 	return t
 }

@@ -2,7 +2,11 @@ package onnx
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"math"
 	"os"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -61,6 +65,78 @@ func FuzzDecode(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
+		_ = m.SetBatch(2)
+	})
+}
+
+// Graphs of any operators with any attributes, which bytes alone seldom make.
+func FuzzInfer(f *testing.F) {
+	names := slices.Sorted(maps.Keys(rules))
+	numbers := []int64{0, 1, 2, 3, 4, 8, 9, -1, -2, -5, 1 << 31, 1 << 62, math.MaxInt64, math.MinInt64}
+	f.Add([]byte("a graph"))
+	for i := range names {
+		f.Add(bytes.Repeat([]byte{byte(i), 1, 2, 0, 3}, 8))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		next := func(n int) int {
+			if len(b) == 0 {
+				return 0
+			}
+			v := int(b[0]) % n
+			b = b[1:]
+			return v
+		}
+		some := func() []int64 {
+			v := make([]int64, next(5))
+			for i := range v {
+				v[i] = numbers[next(len(numbers))]
+			}
+			return v
+		}
+		pool := from("x", "w", "v", "scalar", "ints")
+		list := some()
+		inits := tensors(floatTensor("w", []int64{3, 3, 2, 2}, make([]float32, 36)...), floatTensor("v", []int64{3}, 1, 2, 3),
+			intTensor("scalar", nil, numbers[next(len(numbers))]), intTensor("ints", []int64{int64(len(list))}, list...))
+		var nodes []*pb.NodeProto
+		for i := 0; len(b) > 0 && i < 20; i++ {
+			name := names[next(len(names))]
+			inputs := make([]string, 1+next(4))
+			for j := range inputs {
+				inputs[j] = pool[len(pool)-1-next(len(pool))]
+			}
+			n := op(name, fmt.Sprint("t", i), inputs)
+			for range next(4) {
+				switch k := next(14); {
+				case k < 7:
+					key := []string{"axis", "group", "keepdims", "allowzero", "to", "blocksize", "start"}[k]
+					setAttr(n, intAttr(key, numbers[next(len(numbers))]))
+				default:
+					key := []string{"axes", "perm", "kernel_shape", "strides", "pads", "split", "output_shape"}[k-7]
+					setAttr(n, intsAttr(key, some()...))
+				}
+			}
+			if next(4) == 0 {
+				n.Output = append(n.Output, fmt.Sprint("u", i))
+			}
+			nodes = append(nodes, n)
+			pool = append(pool, n.Output...)
+		}
+		if len(nodes) == 0 {
+			return
+		}
+		out := &pb.ValueInfoProto{Name: proto.String(nodes[len(nodes)-1].Output[0])}
+		m := decode(t, network(values(tensor("x", float, -1, 3, 8, 8)), values(out), inits, nodes...))
+		for name, info := range m.infer().info {
+			for _, d := range info.dims {
+				if d.n < -1 || d.n > maxElements {
+					t.Errorf("%s has the size %d", name, d.n)
+				}
+			}
+		}
+		_, _ = m.Activations()
+		_, _ = m.Classes()
+		_ = m.AddSoftmax()
+		_ = m.SetBatch(3)
 		_ = m.SetBatch(2)
 	})
 }
