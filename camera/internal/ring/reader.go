@@ -46,20 +46,21 @@ func (r *Reader) Take() (i int, meta Meta, ok bool) {
 	return 0, Meta{}, false
 }
 
-// find is the slot to take next, -1 if there is none.
+// find is the slot to take next, -1 if there is none. While it looks, the writer
+// may publish a frame in a slot that was passed over and then a newer one
+// further on: where every frame counts only the very next one will do.
 func (r *Reader) find() int {
-	best, number := -1, uint64(0)
+	best, number := -1, r.last
 	for i := range r.m.layout.Slots {
 		s := r.m.slot(i)
 		if r.held[i] || s.state.Load() != ready {
 			continue
 		}
-		n := s.number.Load()
-		if n <= r.last {
-			continue
-		}
-		if best < 0 || (n > number) == r.newestWins {
+		switch n := s.number.Load(); {
+		case r.newestWins && n > number:
 			best, number = i, n
+		case !r.newestWins && n == r.last+1:
+			return i
 		}
 	}
 	return best
@@ -107,23 +108,36 @@ func (r *Reader) Broken() uint64 { return r.broken }
 
 // Recover repairs the lane after its writer's process has ended: what was being
 // written is free again, claims and ready frames stay. It returns the newest
-// frame that is complete, taken or not; its Number is 0 if there was none.
+// frame that is complete, taken or not, or one of Number 0 if none is untaken.
 func (r *Reader) Recover() (newest Meta) {
 	for i := range r.m.layout.Slots {
 		s := r.m.slot(i)
-		if r.held[i] {
+		switch m, ok := r.meta(s); {
+		case r.held[i]:
 			s.state.Store(claimed)
-			continue
+		case s.state.Load() != ready || !ok:
+			s.state.Store(free)
+		case r.newestWins && m.Number > newest.Number:
+			newest = m
 		}
-		if s.state.Load() == ready {
-			if m, ok := r.meta(s); ok {
-				if m.Number > newest.Number {
-					newest = m
-				}
-				continue
+	}
+	if r.newestWins {
+		return newest
+	}
+	for found := true; found; {
+		found = false
+		for i := range r.m.layout.Slots {
+			m, ok := r.meta(r.m.slot(i))
+			if ok && r.m.slot(i).state.Load() == ready && m.Number == max(r.last, newest.Number)+1 {
+				newest, found = m, true
 			}
 		}
-		s.state.Store(free)
+	}
+	// A writer leaves no gaps. What is behind one would never be taken.
+	for i := range r.m.layout.Slots {
+		if s := r.m.slot(i); s.state.Load() == ready && s.number.Load() > max(r.last, newest.Number) {
+			s.state.Store(free)
+		}
 	}
 	return newest
 }

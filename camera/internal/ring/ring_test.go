@@ -3,6 +3,7 @@ package ring
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -173,6 +174,8 @@ func TestConcurrentUse(t *testing.T) {
 						fill(m.Pixels(i), n)
 						w.Publish(i, Meta{Seq: n})
 						n++
+					} else {
+						runtime.Gosched()
 					}
 				}
 			}()
@@ -181,6 +184,7 @@ func TestConcurrentUse(t *testing.T) {
 			for last < frames {
 				i, meta, ok := r.Take()
 				if !ok {
+					runtime.Gosched()
 					continue
 				}
 				if meta.Seq <= last || !filled(m.Pixels(i), meta.Seq) {
