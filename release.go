@@ -31,9 +31,9 @@ func (c *releasePackCmd) Run(a *app) error {
 		return err
 	}
 	s := checked.Spec
-	fmt.Fprintf(a.stderr, "%s holds release %d of %s: %d×%d pixels, %d classes, %s", c.Out, s.Release, s.Name, checked.Width, checked.Height, checked.Classes, s.Precision)
-	if s.Calibration != "" {
-		fmt.Fprintf(a.stderr, ", the cache covers %.1f %%", 100*checked.Coverage)
+	fmt.Fprintf(a.stderr, "%s holds release %d of %s: %d×%d pixels, %d classes, %s", c.Out, s.Release, s.Name, checked.Image.Width, checked.Image.Height, checked.Output.Classes, s.Precision)
+	if checked.Fit != nil {
+		fmt.Fprintf(a.stderr, ", the cache covers %.1f %%", 100*checked.Fit.Coverage)
 	}
 	fmt.Fprintln(a.stderr)
 	return nil

@@ -2,9 +2,7 @@ package daemon
 
 import (
 	"fmt"
-	"os"
 
-	"github.com/sightd/sightd/calibcache"
 	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/onnx"
 	"github.com/sightd/sightd/release"
@@ -28,101 +26,58 @@ type Prepared struct {
 
 // Prepare reads a release's model and turns it into the graph for the CPU: in
 // INT8 quantised with the scales of the release's cache, preprocessing in
-// front, softmax behind. precision "" is the release's own. Below the
-// release's coverage it refuses: nothing falls back silently.
+// front, softmax behind. precision "" is the release's own. A release that
+// doesn't fit together is refused: nothing falls back silently.
 func Prepare(rel *release.Release, precision string, batch int) (*Prepared, error) {
-	spec := rel.Spec
-	if precision == "" {
-		precision = spec.Precision
-	}
-	m, err := onnx.Read(rel.Model)
-	if err != nil {
-		return nil, fmt.Errorf("model: %w", err)
-	}
-	image, err := m.Image()
-	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", rel.Model, err)
-	}
-	out, err := m.Classes()
-	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", rel.Model, err)
-	}
-	labels, err := rel.LabelsFor(out.Classes)
+	c, err := rel.Check(precision)
 	if err != nil {
 		return nil, err
 	}
+	in, out := c.Spec.Input, c.Spec.Output
 	p := &Prepared{
-		Width: image.Width, Height: image.Height,
-		Classes: out.Classes, Batch: max(batch, 1), Precision: precision,
-		Labels: labels, Top: spec.Output.Top, First: spec.Output.First,
+		Width: c.Image.Width, Height: c.Image.Height,
+		Classes: c.Output.Classes, Batch: max(batch, 1), Precision: c.Precision,
+		Labels: c.Labels, Top: min(out.Top, len(c.Labels)), First: out.First,
 		Geometry: camera.Geometry{
-			Width: image.Width, Height: image.Height,
-			Resize: spec.Input.Resize, Filter: spec.Input.Filter,
-			Crop: spec.Input.Crop, Pad: uint8(spec.Input.Pad),
+			Width: c.Image.Width, Height: c.Image.Height,
+			Resize: in.Resize, Filter: in.Filter, Crop: in.Crop, Pad: uint8(in.Pad),
 			Region: [4]float64{0, 0, 1, 1},
 		},
 	}
-	switch precision {
+	m := c.Model
+	switch p.Precision {
 	case "int8":
-		if err := p.quantize(rel, m); err != nil {
-			return nil, err
-		}
+		p.Coverage = c.Fit.Coverage
+		_, err = m.Quantize(c.Fit.Scales, onnx.QuantizeOptions{Unsigned: true, Keep: c.Spec.KeepFP})
 	case "fp16":
 		p.Precision, p.Note = "fp32", "the CPU has no quick arithmetic in FP16, so it computes in FP32"
 	}
-	switch {
-	case p.Batch == 1: // ONNX Runtime does best with a batch that it knows
-		err = m.SetBatch(1)
-	case image.Batch != 0:
-		err = fmt.Errorf("its batch is fixed to %d, so inference.batch must be auto or 1", image.Batch)
+	if err == nil {
+		err = fixBatch(m, p.Batch, c.Image.Batch)
+	}
+	if err == nil {
+		err = m.AddFront(onnx.Front{Color: in.Color, Mean: in.Mean, Std: in.Std})
+	}
+	if err == nil && (out.Softmax == "true" || out.Softmax == "auto" && !c.Output.Softmax) {
+		err = m.AddSoftmax()
+	}
+	if err == nil {
+		p.Graph, err = m.Encode()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", rel.Model, err)
-	}
-	if err := m.AddFront(onnx.Front{Color: spec.Input.Color, Mean: spec.Input.Mean, Std: spec.Input.Std}); err != nil {
-		return nil, fmt.Errorf("model %s: %w", rel.Model, err)
-	}
-	if spec.Output.Softmax == "true" || spec.Output.Softmax == "auto" && !out.Softmax {
-		if err := m.AddSoftmax(); err != nil {
-			return nil, fmt.Errorf("model %s: %w", rel.Model, err)
-		}
-	}
-	if p.Graph, err = m.Encode(); err != nil {
-		return nil, fmt.Errorf("model %s: %w", rel.Model, err)
+		return nil, fmt.Errorf("prepare model %s: %w", rel.Model, err)
 	}
 	return p, nil
 }
 
-func (p *Prepared) quantize(rel *release.Release, m *onnx.Model) error {
-	if rel.Calibration == "" {
-		return fmt.Errorf("release %s %d has no calibration cache, which INT8 needs: name one as `calibration` in its model.yaml, or ask for fp32", rel.Spec.Name, rel.Spec.Release)
-	}
-	b, err := os.ReadFile(rel.Calibration)
-	if err != nil {
-		return fmt.Errorf("calibration cache: %w", err)
-	}
-	cache, err := calibcache.Parse(b)
-	if err != nil {
-		return fmt.Errorf("calibration cache %s: %w", rel.Calibration, err)
-	}
-	fit, err := calibcache.Check(cache, m)
-	if err != nil {
-		return fmt.Errorf("calibration cache %s: %w", rel.Calibration, err)
-	}
-	if fit.Coverage < rel.Spec.Coverage {
-		return fmt.Errorf("calibration cache %s doesn't fit the model: it names %.1f %% of the activations that INT8 needs, coverage asks for %.1f %%%s; `sightd cache check %s --model %s` lists them",
-			rel.Calibration, 100*fit.Coverage, 100*rel.Spec.Coverage, examples(fit.Missing), rel.Calibration, rel.Model)
-	}
-	p.Coverage = fit.Coverage
-	if _, err := m.Quantize(fit.Scales, onnx.QuantizeOptions{Unsigned: true, Keep: rel.Spec.KeepFP}); err != nil {
-		return fmt.Errorf("quantise %s: %w", rel.Model, err)
+// fixBatch makes the graph take batches of the size wanted, where its own is
+// given (0: any).
+func fixBatch(m *onnx.Model, wanted int, own int64) error {
+	switch {
+	case wanted == 1: // ONNX Runtime does best with a batch that it knows
+		return m.SetBatch(1)
+	case own != 0:
+		return fmt.Errorf("its batch is fixed to %d, so inference.batch must be auto or 1", own)
 	}
 	return nil
-}
-
-func examples(missing []string) string {
-	if len(missing) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (missing: %q and %d more)", missing[0], len(missing)-1)
 }

@@ -167,7 +167,7 @@ func (u *unit) serve(rel *release.Release, p *Prepared, set *laneSet) {
 	for _, w := range u.watches {
 		w.serve(source, p)
 	}
-	u.top, u.first = make([]Score, min(p.Top, len(p.Labels))), p.First
+	u.top, u.first = make([]Score, p.Top), p.First
 	u.mu.Lock()
 	s := &u.status
 	s.State, s.Reason, s.Release, s.Factory = modelServing, p.Note, spec.Release, rel.Factory

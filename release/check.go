@@ -1,47 +1,46 @@
 package release
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/sightd/sightd/calibcache"
-	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/onnx"
 )
 
-const maxCache = 64 << 20
-
 // Checked is what [Release.Check] found out.
 type Checked struct {
-	Spec          Spec
-	Width, Height int // of the model's input, in pixels
-	Classes       int
-	Coverage      float64 // of the calibration cache; 0 where there is none
+	Spec      Spec
+	Precision string // that was checked for
+	Model     *onnx.Model
+	Image     onnx.ImageInput
+	Output    onnx.OutputInfo
+	Labels    []string        // by index, from class Spec.Output.First on
+	Fit       *calibcache.Fit // of the cache; nil where the precision isn't int8
 }
 
-// Check reads the model and tells whether its input, the labels and the
-// calibration cache fit it.
-func (r *Release) Check() (*Checked, error) {
-	m, err := onnx.Read(r.Model)
-	if err != nil {
+// Check reads the model and tells whether its input and the labels fit it and,
+// for INT8, the calibration cache. The precision "" is the release's own.
+func (r *Release) Check(precision string) (*Checked, error) {
+	c := &Checked{Spec: r.Spec, Precision: cmp.Or(precision, r.Spec.Precision)}
+	var err error
+	if c.Model, err = onnx.Read(r.Model); err != nil {
 		return nil, rejectf(BadModel, "model: %w", err)
 	}
-	image, err := m.Image()
-	if err != nil {
+	if c.Image, err = c.Model.Image(); err != nil {
 		return nil, rejectf(BadModel, "model %s: %w", r.Model, err)
 	}
-	if err := r.checkColor(image.Channels); err != nil {
+	if err := r.checkColor(c.Image.Channels); err != nil {
 		return nil, err
 	}
-	classes, err := m.Classes()
-	if err != nil {
+	if c.Output, err = c.Model.Classes(); err != nil {
 		return nil, rejectf(BadModel, "model %s: %w", r.Model, err)
 	}
-	if _, err := r.LabelsFor(classes.Classes); err != nil {
+	if c.Labels, err = r.LabelsFor(c.Output.Classes); err != nil {
 		return nil, err
 	}
-	c := &Checked{Spec: r.Spec, Width: image.Width, Height: image.Height, Classes: classes.Classes}
-	if r.Calibration != "" {
-		c.Coverage, err = r.checkCache(m)
+	if c.Precision == "int8" {
+		c.Fit, err = r.checkCache(c.Model)
 	}
 	return c, err
 }
@@ -58,28 +57,27 @@ func (r *Release) checkColor(channels int) error {
 	return nil
 }
 
-// checkCache returns the cache's coverage.
-func (r *Release) checkCache(m *onnx.Model) (float64, error) {
-	data, err := strict.ReadFile(r.Calibration, maxCache)
-	if err != nil {
-		return 0, rejectf(BadCache, "calibration cache: %w", err)
+// checkCache tells whether the cache names enough of what INT8 needs.
+func (r *Release) checkCache(m *onnx.Model) (*calibcache.Fit, error) {
+	if r.Calibration == "" {
+		return nil, rejectf(BadCache, "release %d of %s has no calibration cache, which INT8 needs: name one as `calibration`, or take precision fp16 or fp32", r.Spec.Release, r.Spec.Name)
 	}
-	cache, err := calibcache.Parse(data)
+	cache, err := calibcache.Read(r.Calibration)
 	if err != nil {
-		return 0, rejectf(BadCache, "calibration cache %s: %w", r.Calibration, err)
+		return nil, rejectf(BadCache, "calibration cache: %w", err)
 	}
 	fit, err := calibcache.Check(cache, m)
 	if err != nil {
-		return 0, rejectf(CacheDoesNotFit, "calibration cache %s: %w", r.Calibration, err)
+		return nil, rejectf(CacheDoesNotFit, "calibration cache %s: %w", r.Calibration, err)
 	}
-	if r.Spec.Precision == "int8" && fit.Coverage < r.Spec.Coverage {
+	if fit.Coverage < r.Spec.Coverage {
 		missing := ""
 		if len(fit.Missing) > 0 {
 			missing = fmt.Sprintf(" (%q is missing, and %d more)", fit.Missing[0], len(fit.Missing)-1)
 		}
-		return 0, rejectf(CacheDoesNotFit,
+		return nil, rejectf(CacheDoesNotFit,
 			"calibration cache %s doesn't fit the model: it names %.1f %% of the activations that INT8 needs, coverage asks for %.1f %%%s; `sightd cache check %s --model %s` lists them",
 			r.Calibration, 100*fit.Coverage, 100*r.Spec.Coverage, missing, r.Calibration, r.Model)
 	}
-	return fit.Coverage, nil
+	return fit, nil
 }

@@ -28,7 +28,7 @@ func Pack(path, out string) (*Checked, error) {
 		return nil, err
 	}
 	defer r.Close()
-	checked, err := r.Check()
+	checked, err := r.Check("")
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func TestPackGivesTheSameBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if checked.Width != 8 || checked.Height != 8 || checked.Classes != 3 || checked.Coverage != 1 {
+		if checked.Image.Width != 8 || checked.Image.Height != 8 || checked.Output.Classes != 3 || checked.Fit.Coverage != 1 {
 			t.Errorf("%+v", checked)
 		}
 		if got := read(t, out); before != "" && got != before {

@@ -91,7 +91,7 @@ func (s *Store) Install(r *Release, p Policy, factory int) (*Entry, error) {
 	if number <= factory {
 		return nil, rejectf(NotNewer, "release %d of %s isn't newer than %d, the factory release: give it a higher number", number, name, factory)
 	}
-	if _, err := r.Check(); err != nil {
+	if _, err := r.Check(""); err != nil {
 		return nil, err
 	}
 	if err := s.add(r); err != nil {
