@@ -4,6 +4,8 @@ PYTHON ?= python3
 PREFIX ?= /usr/local
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+# Flags of bench/bench.py.
+BENCHFLAGS ?=
 # FOREVER=1 lets the demo go on until it is interrupted.
 FOREVER ?=
 
@@ -29,7 +31,7 @@ TEST_PACKAGES := mosquitto protobuf-compiler qemu-user systemd
 .PHONY: help
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
-	@echo "Variables: PREFIX=$(PREFIX) PYTHON=$(PYTHON) FUZZTIME=$(FUZZTIME) TESTFLAGS=… FOREVER=1"
+	@echo "Variables: PREFIX=$(PREFIX) PYTHON=$(PYTHON) FUZZTIME=$(FUZZTIME) TESTFLAGS=… BENCHFLAGS=… FOREVER=1"
 
 ## Running
 
@@ -39,8 +41,9 @@ demo: build ## Classify a real video and photographs, seen by an MQTT subscriber
 	@build/sightd-demo $(if $(filter 1,$(FOREVER)),--forever)
 
 .PHONY: bench
-bench: build ## Measure the demo's pipeline against the bare engine.
-	bin/sightd bench demo/lite0
+bench: build test-deps ## Measure against baselines, for minutes; docs/performance.md explains.
+	@mkdir -p build/bench
+	@build/venv/bin/python -B bench/bench.py --out build/bench/report.md $(BENCHFLAGS)
 
 ## Building
 
