@@ -87,22 +87,25 @@ func freeAddress(wanted string) (string, error) {
 
 // status is what the demo wants to know of GET /api/v1/status.
 type status struct {
-	Models []struct {
-		Name      string
-		State     string
-		Precision string
-		Coverage  float64
-		Engine    *struct {
-			Backend string
-			Stored  bool
-			Build   float64 `json:"build_seconds"`
-		}
+	Models  []modelStatus
+	Cameras []cameraStatus
+}
+
+type modelStatus struct {
+	Name      string
+	State     string
+	Precision string
+	Coverage  float64
+	Engine    *struct {
+		Backend string
+		Build   float64 `json:"build_seconds"`
 	}
-	Cameras []struct {
-		Name       string
-		Captured   uint64
-		Classified uint64
-	}
+}
+
+type cameraStatus struct {
+	Name       string
+	Captured   uint64
+	Classified uint64
 }
 
 func readStatus(page string) (*status, error) {

@@ -57,8 +57,8 @@ func demo(ctx context.Context, forever bool) error {
 		return err
 	}
 
-	fmt.Printf("Starting sightd with %s: a video and a folder of photographs as cameras,\n"+
-		"EfficientNet-Lite0 from demo/lite0 (ONNX model, calibration cache, labels). Its log: %s\n", configFile, logFile)
+	fmt.Printf("Starting sightd with %s: a video and a folder of photographs as cameras.\n"+
+		"It builds the INT8 engine from demo/lite0's ONNX model and calibration cache. Its log: %s\n", configFile, logFile)
 	d, err := startDaemon(broker, page)
 	if err != nil {
 		return err

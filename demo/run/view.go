@@ -22,8 +22,9 @@ type tally struct {
 }
 
 type cameraTally struct {
-	events int
-	labels map[string]int
+	started bool // it has been online
+	events  int
+	labels  map[string]int
 }
 
 func newTally(start time.Time) *tally {
@@ -47,19 +48,34 @@ func (t *tally) take(m message) string {
 		}
 		return t.releaseState(levels[1], &r)
 	case len(levels) == 2 && levels[1] == "status":
-		return t.line("camera %s is %s", levels[0], m.payload)
+		return t.cameraState(levels[0], string(m.payload))
 	}
 	t.states++
 	return ""
 }
 
-func (t *tally) event(e *mqtt.Event) string {
-	t.events++
-	c := t.cameras[e.Data.Camera]
+func (t *tally) camera(name string) *cameraTally {
+	c := t.cameras[name]
 	if c == nil {
 		c = &cameraTally{labels: make(map[string]int)}
-		t.cameras[e.Data.Camera] = c
+		t.cameras[name] = c
 	}
+	return c
+}
+
+// cameraState says nothing of a camera that has yet to start.
+func (t *tally) cameraState(name, state string) string {
+	c := t.camera(name)
+	c.started = c.started || state == mqtt.Online
+	if !c.started {
+		return ""
+	}
+	return t.line("camera %s is %s", name, state)
+}
+
+func (t *tally) event(e *mqtt.Event) string {
+	t.events++
+	c := t.camera(e.Data.Camera)
 	c.events++
 	c.labels[e.Data.Label]++
 	score := float32(0)
@@ -103,7 +119,7 @@ func summarise(w io.Writer, t *tally, s *status) {
 	fmt.Fprintf(w, "\n%d events and %d states arrived in %.0f s.\n", t.events, t.states, time.Since(t.start).Seconds())
 	for _, c := range s.Cameras {
 		fmt.Fprintf(w, "  camera %-6s %4d frames captured, %4d classified", c.Name, c.Captured, c.Classified)
-		if seen := t.cameras[c.Name]; seen != nil {
+		if seen := t.camera(c.Name); seen.events > 0 {
 			fmt.Fprintf(w, ", %3d events: %s", seen.events, strings.Join(slices.Sorted(maps.Keys(seen.labels)), ", "))
 		}
 		fmt.Fprintln(w)
@@ -121,8 +137,8 @@ func summarise(w io.Writer, t *tally, s *status) {
 // judge is an error where the demo didn't show what it is there to show.
 func judge(t *tally, s *status) error {
 	for _, c := range s.Cameras {
-		seen := t.cameras[c.Name]
-		if seen == nil {
+		seen := t.camera(c.Name)
+		if seen.events == 0 {
 			return fmt.Errorf("no event of camera %s arrived", c.Name)
 		}
 		if len(seen.labels) < 2 {
