@@ -10,7 +10,6 @@
 package onnx
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,12 +45,7 @@ func Read(path string) (*Model, error) {
 
 // readFile reads at most MaxSize bytes, and none of a file that is larger.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(path) // before it is opened: a pipe could block
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +55,11 @@ func readFile(path string) ([]byte, error) {
 	if info.Size() > MaxSize {
 		return nil, fmt.Errorf("%s: %w", path, tooLarge(info.Size()))
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
 	b := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, b); err != nil {
 		return nil, fmt.Errorf("%s: the file changed while it was read: %w", path, err)
@@ -104,7 +103,7 @@ func (m *Model) Encode() ([]byte, error) {
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.proto)
 	if err != nil {
-		return nil, errors.Join(errors.New("serialise model"), err)
+		return nil, fmt.Errorf("serialise model: %w", err)
 	}
 	return b, nil
 }

@@ -1,0 +1,22 @@
+package onnx
+
+// Tensors returns the names of all that has a value in the graph: inputs,
+// initialisers and what nodes make. The inside of If, Loop and Scan isn't
+// among them.
+func (m *Model) Tensors() map[string]bool {
+	names := map[string]bool{}
+	g := m.proto.GetGraph()
+	for _, v := range g.GetInput() {
+		names[v.GetName()] = true
+	}
+	for _, t := range g.GetInitializer() {
+		names[t.GetName()] = true
+	}
+	for _, n := range g.GetNode() {
+		for _, name := range n.GetOutput() {
+			names[name] = true
+		}
+	}
+	delete(names, "") // an output that is left out
+	return names
+}
