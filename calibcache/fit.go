@@ -51,7 +51,7 @@ func Check(c *Cache, m *onnx.Model) (*Fit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the network's activations: %w", err)
 	}
-	r := newResolver(c, activations)
+	r := newResolver(c, activations, m.Tensors())
 	r.byName()
 	r.byPosition()
 

@@ -170,6 +170,15 @@ func TestLeftover(t *testing.T) {
 			t.Errorf("%+v", fit)
 		}
 	})
+	t.Run("a weight of the network is not", func(t *testing.T) {
+		t.Parallel()
+		c := cacheOf(t, append([]string{"conv2.b", "zero_output", "fc.w_output"}, netNames...)...)
+		set(c, "zero_output", 0)
+		fit := check(t, c, "testdata/net.onnx")
+		if fit.Leftover != nil || fit.Suspicious != nil || fit.Coverage != 1 {
+			t.Errorf("%+v", fit)
+		}
+	})
 	t.Run("an entry of another network is", func(t *testing.T) {
 		t.Parallel()
 		fit := check(t, cacheOf(t, append([]string{"fire2"}, netNames...)...), "testdata/net.onnx")

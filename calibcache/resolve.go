@@ -14,7 +14,8 @@ import (
 type resolver struct {
 	cache       *Cache
 	activations []onnx.Activation
-	index       map[string]int // into activations, by each of their names
+	index       map[string]int  // into activations, by each of their names
+	tensors     map[string]bool // names of all tensors of the graph
 
 	entries    map[int][]Entry // of an activation: the one under its own name first
 	belongs    map[string]bool // entries that were found to belong to an activation
@@ -22,9 +23,9 @@ type resolver struct {
 	fits       bool // most entries belong: the cache is of this network
 }
 
-func newResolver(c *Cache, activations []onnx.Activation) *resolver {
+func newResolver(c *Cache, activations []onnx.Activation, tensors map[string]bool) *resolver {
 	r := &resolver{
-		cache: c, activations: activations,
+		cache: c, activations: activations, tensors: tensors,
 		index:   map[string]int{},
 		entries: map[int][]Entry{},
 		belongs: map[string]bool{},
@@ -121,7 +122,7 @@ func (r *resolver) hasGemm() bool {
 func (r *resolver) mostBelong(more int) bool {
 	belong, all := more, 0
 	for _, e := range r.cache.Entries {
-		if r.belongs[e.Name] {
+		if r.belongs[e.Name] || r.isConstant(e.Name) {
 			belong++
 		}
 		if !isHelper(e.Name) {
@@ -144,12 +145,21 @@ func (r *resolver) ownerOf(e Entry) owner {
 	switch {
 	case r.belongs[e.Name]:
 		return activation
+	case r.isConstant(e.Name):
+		return constant
 	case !r.fits:
 		return nobody // what has no name of its own then is another network's as well
 	case isHelper(e.Name), unnamed.MatchString(e.Name):
 		return constant
 	}
 	return nobody
+}
+
+// isConstant says whether an entry is of a tensor of the graph that carries no
+// image data: a weight or what is computed from shapes. TensorRT's parser adds
+// "_output" to the names of initialisers.
+func (r *resolver) isConstant(name string) bool {
+	return r.tensors[name] || r.tensors[strings.TrimSuffix(name, "_output")]
 }
 
 // unnamed matches what TensorRT calls the outputs of layers that nobody named.
