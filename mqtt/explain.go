@@ -36,8 +36,9 @@ func (f *failure) Unwrap() error { return f.err }
 
 // Reasons of our own for ending a session.
 var (
-	errNoAck  = errors.New("no acknowledgement")
-	errNoPing = errors.New("no reply to a ping")
+	errNoAck   = errors.New("no acknowledgement")
+	errNoPing  = errors.New("no reply to a ping")
+	errOddCode = errors.New("refused with a code that MQTT 3.1.1 doesn't have")
 )
 
 // A reason says in words why there is no connection and what to do about it.
@@ -72,6 +73,8 @@ func explainRefusal(clientID string, err error) (reason, bool) {
 		return reason{"bad password", "the broker refuses the user name or password: check mqtt.username and mqtt.password_file"}, true
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
 		return reason{"client id", fmt.Sprintf("the broker rejects the client id %q: it is made of mqtt.prefix and device, change one of them", clientID)}, true
+	case errors.Is(err, errOddCode):
+		return reason{"odd code", "the broker refuses this client with a code that MQTT 3.1.1 doesn't have: see its log"}, true
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
 		return reason{"version", "the broker doesn't speak MQTT 3.1.1: enable it there"}, true
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
@@ -108,6 +111,8 @@ func explainTLS(t target, err error) (reason, bool) {
 		return reason{"tls certificate", fmt.Sprintf("the broker's certificate can't be used: %v", invalid)}, true
 	case errors.As(err, &record):
 		return reason{"no tls", fmt.Sprintf("%s doesn't speak TLS: use mqtt:// or ws://, or the broker's port for TLS", t.address())}, true
+	case errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "certificate"):
+		return reason{"tls alert", fmt.Sprintf("the broker ends the TLS handshake (%v): does it speak TLS 1.2 or later?", op.Err)}, true
 	case errors.As(err, &op) && op.Op == "remote error":
 		return reason{"tls refused", fmt.Sprintf("the broker ends the TLS handshake (%v): check mqtt.cert_file and mqtt.key_file", op.Err)}, true
 	}

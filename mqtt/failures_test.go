@@ -48,6 +48,7 @@ func TestFailuresInWords(t *testing.T) {
 		{"client id", "mqtt", refuse(packets.ErrRefusedIDRejected), []string{`"sightd:dev1"`, "mqtt.prefix"}},
 		{"version", "mqtt", refuse(packets.ErrRefusedBadProtocolVersion), []string{"3.1.1"}},
 		{"unavailable", "mqtt", refuse(packets.ErrRefusedServerUnavailable), []string{"unavailable"}},
+		{"a code of MQTT 5", "mqtt", refuse(0x87), []string{"doesn't have", "its log"}},
 		{"HTTP", "mqtt", reply("HTTP/1.1 400 Bad Request\r\n\r\n"), []string{"not an MQTT broker", "HTTP"}},
 		{"TLS alert", "mqtt", reply("\x15\x03\x01\x00\x02\x02\x46"), []string{"not an MQTT broker", "mqtts://"}},
 		{"something else", "mqtt", reply("220 mail.example.org ESMTP\r\n"), []string{"not an MQTT broker", "220 mail"}},

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -232,6 +233,17 @@ func TestMosquittoWithTLS(t *testing.T) {
 		cert, key := ca.issue(t, "old", time.Now().Add(-time.Minute), x509.ExtKeyUsageServerAuth)
 		m := newMosquitto(t, "cafile "+ca.file, "certfile "+cert, "keyfile "+key, "allow_anonymous true").start()
 		wantWords(t, fails(t, Options{URL: m.url("mqtts"), CAFile: ca.file}), "isn't valid at this device's time", "set the clock")
+	})
+	t.Run("other versions of TLS", func(t *testing.T) {
+		t.Parallel()
+		config, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := script(t, func(c net.Conn) {
+			_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{config}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}).Handshake()
+		})
+		wantWords(t, fails(t, Options{URL: "mqtts://" + s.listener.Addr().String(), CAFile: ca.file}), "TLS 1.2 or later")
 	})
 	t.Run("TLS spoken to a plain port", func(t *testing.T) {
 		t.Parallel()

@@ -17,8 +17,9 @@ type Message struct {
 }
 
 // An Outbox keeps events until the broker has them. It is bounded; when a bound
-// is reached the oldest go first and are counted. All methods may be called at
-// the same time.
+// is reached the oldest go first and are counted, even one that is on its way
+// at that moment and arrives all the same. All methods may be called at the same
+// time.
 type Outbox interface {
 	// Append puts m behind all others and gives it its Seq. It waits neither
 	// for the network nor for anything else that can take long. An error says

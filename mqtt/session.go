@@ -120,6 +120,10 @@ func (c *Client) connect(ctx context.Context) (*session, *failure) {
 		l.fail(err)
 		return nil, &failure{connecting, err}
 	}
+	if l.closed.Load() { // paho takes a code that it has no name for as success
+		s.client.Disconnect(uint(c.timing.stop.Milliseconds()))
+		return nil, &failure{connecting, errOddCode}
+	}
 	return s, nil
 }
 
@@ -202,7 +206,8 @@ func (s *session) fill(ctx context.Context) error {
 }
 
 // send hands a message to paho. Publish can block for the write timeout, and
-// after the end of its connection too, so it has a goroutine of its own.
+// after the end of its connection too, so it has a goroutine of its own, which
+// may outlive the session by that timeout.
 func (s *session) send(ctx context.Context, topic string, retained bool, payload []byte, f flight) error {
 	token := make(chan paho.Token, 1)
 	go func() { token <- s.client.Publish(topic, 1, retained, payload) }()
