@@ -57,6 +57,7 @@ type Daemon struct {
 	notify    *systemd.Notifier
 
 	installing sync.Mutex // one release at a time
+	noted      bool       // the retained topics are; of tell alone
 }
 
 type server struct {
@@ -115,6 +116,9 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	for _, m := range cfg.Models {
 		d.factories[m.Name] = d.openFactory(m)
 		d.units = append(d.units, d.newUnit(m, backend))
+	}
+	if err := d.clearRetained(); err != nil {
+		return nil, err
 	}
 	return d, d.listen()
 }

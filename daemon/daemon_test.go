@@ -284,3 +284,74 @@ func TestAFrameAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a frame, want none", n)
 	}
 }
+
+func TestABatchTakesTheFramesThatAreThere(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t,
+		CameraConfig{Name: "left", Source: photos()},
+		CameraConfig{Name: "right", Source: photos()})
+	c.Inference.Batch = 4
+	c.Events.Mode, c.Events.MinScore, c.Events.MaxRate = "every", 0, 0
+	sub := subscribe(t, "mqtt://"+c.MQTT.Embedded)
+	_, done := start(t, c, true)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	labels := func(camera string) (all []string) {
+		for _, raw := range sub.on("sightd/box/" + camera + "/events") {
+			var e mqtt.Event
+			if err := json.Unmarshal([]byte(raw), &e); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, e.Data.Label)
+		}
+		return all
+	}
+	if left, right := labels("left"), labels("right"); len(left) != 5 || !slices.Equal(left, right) {
+		t.Errorf("the same photographs on two cameras: %q and %q", left, right)
+	}
+}
+
+func TestWhatTheCPUComputesIsSaid(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+	d, err := New(c, Options{Worker: testenv.Worker(t), UntilEnd: true, Log: testLog(t), precision: "fp16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Status().Models[0]; s.Precision != "fp32" || s.Reason == "" {
+		t.Errorf("%+v, want FP32 and the reason", s)
+	}
+}
+
+func TestTheStatesOfARemovedCameraAreCleared(t *testing.T) {
+	t.Parallel()
+	broker, err := mqtt.StartBroker("127.0.0.1:0", testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { broker.Close() })
+	sub := subscribe(t, broker.URL())
+	c := testConfig(t, CameraConfig{Name: "old", Source: photos()}, CameraConfig{Name: "new", Source: photos()})
+	c.MQTT.Embedded, c.MQTT.URL = "", broker.URL()
+	_, done := start(t, c, true)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	topic := "sightd/box/old/classification/lite0"
+	eventually(t, "the old camera has a label", func() bool { return sub.last(topic) != "" })
+	c.Cameras = c.Cameras[1:]
+	_, done = start(t, c, true)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range []string{topic, topic + "/attributes", "sightd/box/old/status"} {
+		eventually(t, topic+" is cleared", func() bool { return sub.last(topic) == "" })
+	}
+	if sub.last("sightd/box/new/classification/lite0") == "" {
+		t.Error("the other camera's label is cleared too")
+	}
+}

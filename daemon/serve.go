@@ -176,6 +176,7 @@ func (d *Daemon) tell(ctx context.Context) {
 		} else {
 			d.say.SetState(mqtt.TopicHealth, b)
 		}
+		d.noteRetained()
 		_ = d.notify.Status(statusLine(s)) // a line for people; the log has all of it
 		last, since = s, time.Now()
 		select {

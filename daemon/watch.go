@@ -120,12 +120,6 @@ func (w *watch) named(top []Score) []mqtt.Label {
 	return labels
 }
 
-// clear takes the retained states of a camera or model that is gone back.
-func (w *watch) clear() {
-	w.publisher.SetState(mqtt.TopicAttributes(w.camera, w.model), nil)
-	w.publisher.SetState(mqtt.TopicClassification(w.camera, w.model), nil)
-}
-
 // Status returns the current label.
 func (w *watch) Status() LabelStatus {
 	w.mu.Lock()
