@@ -27,8 +27,12 @@ func (c *Camera) life(ctx context.Context, from *crashes) (captured bool, err er
 	c.worker = nil
 	c.mu.Unlock()
 	w.end()
-	if errors.Is(err, errWorkerDied) {
+	var fatal fatalError
+	switch {
+	case errors.Is(err, errWorkerDied):
 		err = w.fate()
+	case errors.As(err, &fatal) && !captured:
+		err = fatalError(string(fatal) + w.said.suffix())
 	}
 	if errors.Is(err, errWorkerDied) || errors.Is(err, errStalled) {
 		from.count++
@@ -66,7 +70,7 @@ func (c *Camera) watch(ctx context.Context, w *worker) (captured bool, err error
 			return captured, nil
 		case <-silence.C:
 			w.kill() // it can't close anything in order
-			return captured, c.stall("the worker gives no sign of life")
+			return captured, c.stall("the worker gives no sign of life" + w.said.suffix())
 		case m, ok := <-w.messages:
 			if !ok {
 				return captured, errWorkerDied
@@ -92,7 +96,11 @@ func (c *Camera) watch(ctx context.Context, w *worker) (captured bool, err error
 					c.set(Online, "")
 				}
 				if m.Beat.Age > int64(patience) {
-					return captured, c.stall(fmt.Sprintf("no frame for %v", time.Duration(m.Beat.Age).Round(time.Millisecond)))
+					reason := fmt.Sprint("no frame for ", time.Duration(m.Beat.Age).Round(time.Millisecond))
+					if !captured {
+						reason += w.said.suffix()
+					}
+					return captured, c.stall(reason)
 				}
 			}
 			silence.Reset(c.o.Stall)

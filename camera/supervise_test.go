@@ -230,7 +230,7 @@ func TestWorkersThatAreNone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ worker, reason string }{
 		"absent":     {"/no/such/worker", "no program sightd-camera, looked at /no/such/worker"},
-		"fails":      {script(t, "echo cannot open shared object file >&2; exit 127"), "the worker ended: exit status 127: cannot open shared object file"},
+		"fails":      {script(t, "echo cannot open shared object file >&2; exit 127"), "the worker ended: exit status 127 (cannot open shared object file)"},
 		"silent":     {script(t, "exec sleep 60"), "frames stopped coming: the worker gives no sign of life"},
 		"babbles":    {script(t, `printf '{"hello":' >&3; exec sleep 60`), "the worker ended"},
 		"is shut":    {script(t, "exec 3>&-; exec sleep 60"), "the worker ended"},

@@ -1,7 +1,6 @@
 package camera
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,27 +24,26 @@ const (
 	// a signal, and then it is killed.
 	stopGrace = 1500 * time.Millisecond
 	termGrace = 1500 * time.Millisecond
-
-	maxLine   = 1 << 10 // of the worker's standard error
-	maxLines  = 20      // a minute
-	lastLines = 3       // kept to tell why a worker died
 )
 
 var errWorkerDied = errors.New("the worker ended")
 
-// environment keeps the libraries quiet and bounds what they decode.
+// environment keeps the libraries quiet and bounds what they decode. FFmpeg has
+// its errors on standard error as long as OPENCV_FFMPEG_LOGLEVEL isn't set.
 var environment = []string{
-	"OPENCV_LOG_LEVEL=ERROR",
-	"OPENCV_FFMPEG_LOGLEVEL=16", // errors
-	"GST_DEBUG=1",               // errors
+	"OPENCV_LOG_LEVEL=WARNING",
+	"GST_DEBUG=1", // errors
 	"GST_DEBUG_NO_COLOR=1",
 	"OPENCV_IO_MAX_IMAGE_WIDTH=16384",
 	"OPENCV_IO_MAX_IMAGE_HEIGHT=16384",
 	"OPENCV_IO_MAX_IMAGE_PIXELS=100000000",
 }
 
-// ours is whether a variable is the daemon's, which the worker need not know.
-func ours(variable string) bool { return strings.HasPrefix(variable, "SIGHTD_") }
+// dropped is whether a worker doesn't get a variable: the daemon's settings, and
+// what would send FFmpeg's errors elsewhere.
+func dropped(variable string) bool {
+	return strings.HasPrefix(variable, "SIGHTD_") || strings.HasPrefix(variable, "OPENCV_FFMPEG_LOGLEVEL=")
+}
 
 // worker is a process that captures.
 type worker struct {
@@ -58,8 +55,7 @@ type worker struct {
 	done     chan struct{}     // closed when the process is gone
 	quit     chan struct{}     // closed when nobody listens any more
 
-	mu   sync.Mutex
-	tail []string // of its standard error
+	said tail
 }
 
 func startWorker(path string, log *slog.Logger, s source.Source) (*worker, error) {
@@ -79,7 +75,7 @@ func startWorker(path string, log *slog.Logger, s source.Source) (*worker, error
 	}
 	defer pipe.Close()
 	cmd := exec.Command(path)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), environment...)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), dropped), environment...)
 	cmd.Stderr = pipe
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A Ctrl-C at the terminal is for the daemon, which ends the worker in order.
@@ -97,7 +93,7 @@ func startWorker(path string, log *slog.Logger, s source.Source) (*worker, error
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		w.copyLog(stderr)
+		w.follow(stderr)
 	}()
 	go func() {
 		_ = cmd.Wait() // what it says is in ProcessState
@@ -218,51 +214,7 @@ func (w *worker) kill() { _ = w.cmd.Process.Kill() }
 // fate says how an ended worker's process ended.
 func (w *worker) fate() error {
 	<-w.done
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.tail) == 0 {
-		return fmt.Errorf("%w: %v", errWorkerDied, w.cmd.ProcessState)
-	}
-	return fmt.Errorf("%w: %v: %s", errWorkerDied, w.cmd.ProcessState, strings.Join(w.tail, "; "))
-}
-
-// copyLog brings the worker's standard error into the log: OpenCV's and
-// FFmpeg's complaints, or a crash. Lines are cut, and no more than maxLines a
-// minute pass.
-func (w *worker) copyLog(r io.Reader) {
-	in := bufio.NewReaderSize(r, maxLine)
-	var until time.Time
-	var passed, held int
-	for {
-		line, more, err := in.ReadLine()
-		if err != nil {
-			return
-		}
-		text := w.redact(string(line))
-		for more && err == nil {
-			_, more, err = in.ReadLine()
-		}
-		if strings.TrimSpace(text) == "" {
-			continue
-		}
-		w.mu.Lock()
-		w.tail = append(w.tail, text)
-		if len(w.tail) > lastLines {
-			w.tail = w.tail[1:]
-		}
-		w.mu.Unlock()
-		if now := time.Now(); now.After(until) {
-			if held > 0 {
-				w.log.Warn("worker: more lines were left out", "lines", held)
-			}
-			until, passed, held = now.Add(time.Minute), 0, 0
-		}
-		if passed++; passed > maxLines {
-			held++
-			continue
-		}
-		w.log.Warn("worker: " + text)
-	}
+	return fmt.Errorf("%w: %v%s", errWorkerDied, w.cmd.ProcessState, w.said.suffix())
 }
 
 // redact takes out what may not be shown.
