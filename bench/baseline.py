@@ -32,7 +32,7 @@ def session(engine, threads):
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if not machine.vnni():
+    if machine.saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
 

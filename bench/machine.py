@@ -17,7 +17,7 @@ def _cpuinfo(key):
 
 
 def vnni():
-    """Whether the processor sums INT8 products in 32 bits with one instruction,
+    """Whether an x86 processor sums INT8 products in 32 bits with one instruction,
     in a form that ONNX Runtime uses. Where there is AVX-512 it uses only that."""
     flags = set(_cpuinfo("flags").split())
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
@@ -25,17 +25,20 @@ def vnni():
     return {"avx2", "avx_vnni"} <= flags
 
 
-def available():
+def saturates():
+    """Whether INT8 products are summed in 16 bits here, as package ort says."""
+    return platform.machine() == "x86_64" and not vnni()
+
+
+def cores():
     """The cores that this process may use."""
     return os.sched_getaffinity(0)
 
 
-def cores():
-    return len(available())
-
-
 def processor():
     name = _cpuinfo("model name") or platform.machine()
+    if platform.machine() != "x86_64":
+        return name
     flags = _cpuinfo("flags").split()
     widest = next((title for flag, title in WIDTHS.items() if flag in flags), "no AVX")
     return f"{name}, {widest}, {'VNNI' if vnni() else 'no VNNI'}"

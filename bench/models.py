@@ -39,7 +39,8 @@ class Model:
 
 def present():
     """Yields the models that can be measured here, prepared when their turn comes."""
-    demo = Model("EfficientNet-Lite0 (demo)", ROOT / "demo/lite0", "entropy, the demo's own", speedup=1.8, drop=0.01)
+    demo = Model("EfficientNet-Lite0 (demo)", ROOT / "demo/lite0", "entropy, the demo's own",
+                 speedup=1.8, drop=0.01)
     if not MATERIAL.exists():
         say("no measuring material: the demo's model only, without accuracy")
         yield demo
@@ -70,7 +71,8 @@ def cifar():
     """There are no labelled images of CIFAR-10, so both forms answer over the
     photographs, and only whether they agree counts."""
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-    release = write("cifar10_resnet20_fp32", {"color": "rgb", "resize": "stretch", "filter": "area", "mean": mean, "std": std})
+    spec = {"color": "rgb", "resize": "stretch", "filter": "area", "mean": mean, "std": std}
+    release = write("cifar10_resnet20_fp32", spec)
     rows = [f"{path.relative_to(PHOTOS)}\t0" for path in sorted((PHOTOS / "eval").iterdir())]
     index = release.parent / "index.tsv"
     index.write_text("\n".join(["file\tclass", *rows]) + "\n")
@@ -80,7 +82,8 @@ def cifar():
 def lenet():
     write_digits()
     release = write("lenet_mnist_nvdla_fp32", MNIST, cache=NVDLA)
-    return Model("LeNet (MNIST)", release, "entropy, NVDLA's own cache", DIGITS, DIGITS / "index.tsv", where="", drop=0.005)
+    return Model("LeNet (MNIST)", release, "entropy, NVDLA's own cache", DIGITS, DIGITS / "index.tsv",
+                 where="", drop=0.005)
 
 
 def mnist():

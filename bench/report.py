@@ -30,6 +30,10 @@ def at_least(value, target, text):
     return f"at least {text}: {'ok' if value >= target else '**MISSED**'}"
 
 
+def at_most(value, target, text):
+    return f"at most {text}: {'ok' if value <= target else '**MISSED**'}"
+
+
 def below(value, target, text):
     return f"under {text}: {'ok' if value < target else '**MISSED**'}"
 
