@@ -93,6 +93,16 @@ func arg(n *pb.NodeProto, i int) string {
 	return ""
 }
 
+// oneOutput says whether nothing reads the node's outputs but for the first.
+func (x *graphIndex) oneOutput(n *pb.NodeProto) bool {
+	for _, t := range n.GetOutput()[1:] {
+		if x.consumers[t] != nil || x.output[t] != nil {
+			return false
+		}
+	}
+	return true
+}
+
 func newNode(op, name string, inputs, outputs []string, attrs ...*pb.AttributeProto) *pb.NodeProto {
 	return &pb.NodeProto{OpType: &op, Name: &name, Input: inputs, Output: outputs, Attribute: attrs}
 }

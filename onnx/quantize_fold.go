@@ -25,6 +25,7 @@ func (m *Model) simplify(scales map[string]float32, kept map[*pb.NodeProto]bool)
 	}
 	foldPads(g, f, scales, kept)
 	poolMeans(g, f, scales, kept)
+	lastConvs(g, f)
 }
 
 // renameOperators writes operators as another that does the same.
@@ -37,10 +38,10 @@ func renameOperators(g *pb.GraphProto) {
 		switch {
 		case n.GetOpType() == "Sum" && len(n.GetInput()) == 2:
 			n.OpType = proto.String("Add")
-		case n.GetOpType() == "Dropout" && (len(n.GetOutput()) < 2 || x.consumers[n.GetOutput()[1]] == nil) &&
+		case n.GetOpType() == "Dropout" && x.oneOutput(n) &&
 			(len(n.GetInput()) < 3 || arg(n, 2) == ""): // without training_mode
 			n.OpType, n.Attribute = proto.String("Identity"), nil
-			n.Input, n.Output = n.Input[:1], n.Output[:1]
+			n.Input, n.Output = []string{arg(n, 0)}, n.Output[:1]
 		}
 	}
 }
@@ -50,7 +51,8 @@ func foldConstants(g *pb.GraphProto, f *inference) {
 	e := edit(g)
 	for _, n := range g.GetNode() {
 		op := n.GetOpType()
-		if !standard(n) || op != "Identity" && op != "Reshape" || e.index.output[n.GetOutput()[0]] != nil {
+		if !standard(n) || op != "Identity" && op != "Reshape" ||
+			e.index.output[n.GetOutput()[0]] != nil || !e.index.oneOutput(n) {
 			e.add(n)
 			continue
 		}
@@ -92,7 +94,7 @@ func foldAffine(g *pb.GraphProto, f *inference, kept map[*pb.NodeProto]bool) boo
 // foldInto changes the weights of the layer n so that it gives what the node
 // behind it gives; false where that can't be.
 func (e *editor) foldInto(n, behind *pb.NodeProto, f *inference) bool {
-	if !standard(n) || !standard(behind) {
+	if !standard(n) || !standard(behind) || len(n.GetOutput()) > 1 || !e.index.oneOutput(behind) {
 		return false
 	}
 	l := linearOf(n, e.index)
@@ -228,7 +230,7 @@ func foldPads(g *pb.GraphProto, f *inference, scales map[string]float32, kept ma
 	}
 	x := indexOf(g)
 	for _, n := range g.GetNode() {
-		unread := n.GetOpType() == "Pad" && x.consumers[n.GetOutput()[0]] == nil && x.output[n.GetOutput()[0]] == nil
+		unread := n.GetOpType() == "Pad" && x.consumers[n.GetOutput()[0]] == nil && x.output[n.GetOutput()[0]] == nil && x.oneOutput(n)
 		if !unread {
 			e.add(n)
 		}
@@ -277,7 +279,7 @@ func padsZeros(n *pb.NodeProto, x *graphIndex) bool {
 func poolMeans(g *pb.GraphProto, f *inference, scales map[string]float32, kept map[*pb.NodeProto]bool) {
 	e := edit(g)
 	for _, n := range g.GetNode() {
-		if !standard(n) || n.GetOpType() != "ReduceMean" || len(f.of(arg(n, 0)).dims) != 4 || !overImage(n, f) {
+		if !standard(n) || n.GetOpType() != "ReduceMean" || !e.index.oneOutput(n) || len(f.of(arg(n, 0)).dims) != 4 || !overImage(n, f) {
 			e.add(n)
 			continue
 		}
@@ -314,6 +316,53 @@ func overImage(n *pb.NodeProto, f *inference) bool {
 	}
 	slices.Sort(axes)
 	return slices.Equal(axes, []int64{2, 3})
+}
+
+// lastConvs writes a Conv that takes a whole image at once, with no layer behind
+// it, as the matrix product that it is: that gives scores in floating point,
+// where an INT8 convolution gives them in 8 bits.
+func lastConvs(g *pb.GraphProto, f *inference) {
+	e := edit(g)
+	tail := tailOf(g.GetNode(), e.index)
+	for _, n := range g.GetNode() {
+		l := linearOf(n, e.index)
+		if n.GetOpType() != "Conv" || l == nil || !e.index.oneOutput(n) || !e.index.ends(n.GetOutput()[0], tail) || !takesAll(n, l, f) {
+			e.add(n)
+			continue
+		}
+		out := n.GetOutput()[0]
+		flat, matrix := e.unique(out+"_flat"), e.unique(out+"_matrix")
+		e.create("Flatten", nodeName(n)+"_flat", []string{n.GetInput()[0]}, []string{flat})
+		dims := []int64{l.dims[0], int64(len(l.weights)) / l.dims[0]}
+		n.OpType, n.Attribute = proto.String("Gemm"), []*pb.AttributeProto{intAttr("transB", 1)}
+		n.Input[0], n.Input[1] = flat, e.initializer(floatTensor(e.unique(n.Input[1]+"_matrix"), dims, l.weights...))
+		n.Output = []string{matrix}
+		e.add(n)
+		axes := []int64{}
+		for i := 2; i < len(l.dims); i++ {
+			axes = append(axes, int64(i))
+		}
+		list := e.initializer(intTensor(e.unique(out+"_axes"), []int64{int64(len(axes))}, axes...))
+		e.create("Unsqueeze", nodeName(n)+"_image", []string{matrix, list}, []string{out})
+	}
+	e.finish()
+}
+
+// takesAll says whether the Conv's kernel covers all of its input, once.
+func takesAll(n *pb.NodeProto, l *linear, f *inference) bool {
+	in := f.of(n.GetInput()[0]).dims
+	auto := attr(n, "auto_pad")
+	if len(in) != len(l.dims) || attrInt(n, "group", 1) != 1 || auto != nil && string(auto.GetS()) != "NOTSET" {
+		return false
+	}
+	for i := 2; i < len(in); i++ {
+		if in[i] != fixed(l.dims[i]) {
+			return false
+		}
+	}
+	notOne := func(d int64) bool { return d != 1 }
+	notZero := func(d int64) bool { return d != 0 }
+	return !slices.ContainsFunc(attrInts(n, "dilations"), notOne) && !slices.ContainsFunc(attrInts(n, "pads"), notZero)
 }
 
 // integers returns the elements of a tensor of integers; false where they

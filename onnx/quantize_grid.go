@@ -179,6 +179,11 @@ func (g *grid) zeroPoint() int {
 	return 128
 }
 
+// equals says whether the same numbers stand for the same values on both.
+func (g *grid) equals(other *grid) bool {
+	return g.scale == other.scale && g.zeroPoint() == other.zeroPoint()
+}
+
 // limits returns the least and the largest of the unsigned numbers that values
 // from lo to hi become.
 func (g *grid) limits(lo, hi float32) (int, int) {

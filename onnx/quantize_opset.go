@@ -68,13 +68,13 @@ func (u *upgrader) node(n *pb.NodeProto) error {
 		u.floatInput(n, "min", 1)
 		u.floatInput(n, "max", 2)
 	case "Dropout":
-		if len(n.GetOutput()) > 1 && u.index.consumers[n.GetOutput()[1]] != nil {
+		if !u.index.oneOutput(n) {
 			return u.unknown()
 		}
 		n.OpType, n.Attribute = proto.String("Identity"), nil
-		n.Input, n.Output = n.Input[:1], n.Output[:1]
+		n.Input, n.Output = []string{arg(n, 0)}, n.Output[:1]
 	case "BatchNormalization":
-		if attrInt(n, "spatial", 1) != 1 {
+		if attrInt(n, "spatial", 1) != 1 || !u.index.oneOutput(n) {
 			return u.unknown()
 		}
 		dropAttr(n, "spatial")

@@ -69,10 +69,10 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]
 	p := &plan{
 		nodes: g.GetNode(), index: indexOf(g), scales: scales,
 		layers: map[*pb.NodeProto]*layer{}, folded: map[*pb.NodeProto]*layer{}, reason: map[*pb.NodeProto]string{},
-		tail: map[*pb.NodeProto]bool{}, carried: map[*pb.NodeProto]bool{}, grids: map[string]*grid{},
+		carried: map[*pb.NodeProto]bool{}, grids: map[string]*grid{},
 	}
 	p.shareScales()
-	p.findTail()
+	p.tail = tailOf(p.nodes, p.index)
 	for _, n := range p.nodes {
 		if standard(n) && layerOps[n.GetOpType()] {
 			l := p.layerOf(n)
@@ -86,6 +86,7 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]
 		}
 	}
 	p.reach()
+	p.release()
 	for _, l := range p.layers {
 		if l.why == "" && l.clip != nil {
 			p.folded[l.clip] = l
@@ -95,6 +96,8 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]
 		switch {
 		case kept[n]:
 			p.reason[n] = "to be kept in floating point"
+		case standard(n) && carriers[n.GetOpType()]:
+			p.reason[n] = "what it reads isn't INT8"
 		case p.layers[n] == nil && p.folded[n] == nil:
 			p.reason[n] = "no INT8 form of " + n.GetOpType()
 		}
@@ -128,7 +131,7 @@ var layerOps = set("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "MaxPool", 
 func (p *plan) layerOf(n *pb.NodeProto) *layer {
 	l := &layer{node: n, lo: float32(math.Inf(-1)), hi: float32(math.Inf(1))}
 	if c := p.index.only(n.GetOutput()[0]); c != nil && folds[n.GetOpType()] {
-		if lo, hi, ok := bounds(c, p.index); ok && arg(c, 0) == n.GetOutput()[0] {
+		if lo, hi, ok := bounds(c, p.index); ok && arg(c, 0) == n.GetOutput()[0] && len(c.GetOutput()) == 1 {
 			l.clip, l.lo, l.hi = c, lo, hi
 		}
 	}
@@ -161,13 +164,11 @@ func (p *plan) layerOf(n *pb.NodeProto) *layer {
 		if slices.ContainsFunc(attrInts(n, "dilations"), func(d int64) bool { return d != 1 }) {
 			l.why = "dilated"
 		}
-	case "MaxPool":
-		l.reads = []int{0}
-		if len(n.GetOutput()) > 1 && n.GetOutput()[1] != "" {
-			l.why = "its indices are read"
-		}
 	default:
 		l.reads = []int{0}
+	}
+	if len(n.GetOutput()) > 1 {
+		l.why = "has a second output"
 	}
 	return l
 }
@@ -211,16 +212,21 @@ func (p *plan) unnamed(l *layer) string {
 }
 
 // last says whether no layer comes behind the tensor.
-func (p *plan) last(tensor string) bool {
-	return !slices.ContainsFunc(p.index.consumers[tensor], func(n *pb.NodeProto) bool { return !p.tail[n] })
+func (p *plan) last(tensor string) bool { return p.index.ends(tensor, p.tail) }
+
+// ends says whether nothing but nodes of the tail comes behind the tensor.
+func (x *graphIndex) ends(tensor string, tail map[*pb.NodeProto]bool) bool {
+	return !slices.ContainsFunc(x.consumers[tensor], func(n *pb.NodeProto) bool { return !tail[n] })
 }
 
-// findTail finds the nodes with no layer among them and what comes behind them.
-func (p *plan) findTail() {
-	for _, n := range slices.Backward(p.nodes) {
-		p.tail[n] = !(standard(n) && layerOps[n.GetOpType()]) &&
-			!slices.ContainsFunc(n.GetOutput(), func(o string) bool { return !p.last(o) })
+// tailOf returns the nodes that are no layers and have none behind them.
+func tailOf(nodes []*pb.NodeProto, x *graphIndex) map[*pb.NodeProto]bool {
+	tail := map[*pb.NodeProto]bool{}
+	for _, n := range slices.Backward(nodes) {
+		tail[n] = !(standard(n) && layerOps[n.GetOpType()]) &&
+			!slices.ContainsFunc(n.GetOutput(), func(o string) bool { return !x.ends(o, tail) })
 	}
+	return tail
 }
 
 // reach leaves those layers without weights in floating point that work beside
@@ -241,6 +247,18 @@ func (p *plan) reach() {
 	for _, l := range p.layers {
 		if l.why == "" && !l.reached {
 			l.why = "no INT8 layer beside it"
+		}
+	}
+}
+
+// release leaves layers without weights in floating point where nothing behind
+// them runs in INT8: rounding their results, a network's scores perhaps, would
+// only cost accuracy. (Max pooling rounds nothing.)
+func (p *plan) release() {
+	for _, n := range slices.Backward(p.nodes) {
+		l := p.layers[n]
+		if l != nil && l.why == "" && l.linear == nil && !l.moves() && len(p.readers(l.makes())) == 0 {
+			l.why = "no INT8 layer behind it"
 		}
 	}
 }

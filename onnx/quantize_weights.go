@@ -27,8 +27,11 @@ func linearOf(n *pb.NodeProto, x *graphIndex) *linear {
 		return nil
 	}
 	w := x.initializer[arg(n, 1)]
+	if w.GetDataType() != int32(pb.TensorProto_FLOAT) { // half precision has no INT8 to gain
+		return nil
+	}
 	values, err := floats(w)
-	if w == nil || err != nil || !finite(values) || len(values) == 0 {
+	if err != nil || !finite(values) || len(values) == 0 {
 		return nil
 	}
 	l := &linear{weights: values, dims: w.GetDims(), alpha: 1}

@@ -1,8 +1,8 @@
 package onnx
 
 import (
-	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -23,8 +23,7 @@ type quantizer struct {
 	dequantised map[string]string   // of a tensor on its grid, in floating point
 	integers    map[string]*integer // unsigned only
 	params      map[*grid][2]string // initialisers: scale and zero point
-	limits      map[int]string      // initialisers that integers are cut off at
-	weights     map[string]string   // names of dequantised weights
+	bounds      map[int]string      // initialisers that integers are cut off at
 }
 
 // integer is a tensor of unsigned bytes. Values below lo and above hi are still
@@ -42,7 +41,7 @@ func (p *plan) write(g *pb.GraphProto, o QuantizeOptions) {
 	q := &quantizer{
 		editor: edit(g), p: p, o: o,
 		dequantised: map[string]string{}, integers: map[string]*integer{}, params: map[*grid][2]string{},
-		limits: map[int]string{}, weights: map[string]string{},
+		bounds: map[int]string{},
 	}
 	for _, n := range p.nodes {
 		switch l := p.layers[n]; {
@@ -87,6 +86,7 @@ func (q *quantizer) layer(l *layer) {
 		return
 	}
 	in, g := q.p.grids[arg(n, 0)], q.p.grids[out]
+	limits := q.limits(l)
 	for _, i := range l.reads {
 		n.Input[i] = q.onGrid(arg(n, i))
 	}
@@ -101,21 +101,39 @@ func (q *quantizer) layer(l *layer) {
 		return
 	}
 	raw := q.unique(out + "_unquantized")
+	q.add(n)
 	if l.clip != nil && !q.o.Unsigned {
-		q.add(n)
-		q.add(l.clip)
 		l.clip.Output = []string{raw}
+		q.add(l.clip)
 	} else {
-		q.add(n)
 		n.Output = []string{raw}
 	}
-	q.quantise(raw, out, l)
+	q.quantise(raw, out, limits)
+}
+
+// limits returns what is to be cut off from the unsigned bytes that l makes; nil
+// where l makes none.
+func (q *quantizer) limits(l *layer) *integer {
+	g := q.p.grids[l.makes()]
+	if g == nil {
+		return nil
+	}
+	v := &integer{clip: l.makes() + "_clip"}
+	if l.clip != nil {
+		v.clip = nodeName(l.clip)
+	}
+	v.lo, v.hi = g.limits(l.lo, l.hi)
+	wider := func(i int) bool { return q.p.grids[arg(l.node, i)].scale > g.scale }
+	if l.node.GetOpType() == "Concat" && !slices.ContainsFunc(l.reads, wider) {
+		v.lo, v.hi = lowest, highest // what lies on narrower grids lies on this one
+	}
+	return v
 }
 
 // oneGrid says whether all that a layer reads and makes is on one grid.
 func (q *quantizer) oneGrid(l *layer) bool {
 	for _, i := range l.reads {
-		if q.p.grids[arg(l.node, i)] != q.p.grids[l.makes()] {
+		if !q.p.grids[arg(l.node, i)].equals(q.p.grids[l.makes()]) {
 			return false
 		}
 	}
@@ -163,7 +181,7 @@ func (q *quantizer) pending(n *pb.NodeProto) (lo, hi int) {
 			continue
 		}
 		v := q.integers[t]
-		if v == nil || n.GetOpType() == "Pad" || q.index.only(t) != n || i > 0 && (v.lo != lo || v.hi != hi) {
+		if v == nil || n.GetOpType() == "Pad" || n.GetOpType() == "Split" || q.index.only(t) != n || i > 0 && (v.lo != lo || v.hi != hi) {
 			return lowest, highest
 		}
 		lo, hi = v.lo, v.hi
@@ -177,13 +195,7 @@ func (q *quantizer) take(t string, lo, hi int) string {
 	v := q.integer(t)
 	if v.lo > lo || v.hi < hi {
 		cut := q.unique(t + "_clipped")
-		bound := func(b, none int) string {
-			if b == none {
-				return ""
-			}
-			return q.limit(b)
-		}
-		q.create("Clip", v.clip, []string{v.name, bound(v.lo, lowest), bound(v.hi, highest)}, []string{cut})
+		q.create("Clip", v.clip, []string{v.name, q.bound(v.lo), q.bound(v.hi)}, []string{cut})
 		*v = integer{name: cut, lo: lowest, hi: highest}
 	}
 	return v.name
@@ -193,7 +205,9 @@ func (q *quantizer) take(t string, lo, hi int) string {
 // gives floating point.
 func (q *quantizer) integer(t string) *integer {
 	if q.integers[t] == nil {
-		q.quantise(t, t, nil)
+		v := &integer{clip: t + "_clip"}
+		v.lo, v.hi = q.p.grids[t].limits(float32(math.Inf(-1)), float32(math.Inf(1)))
+		q.quantise(t, t, v)
 	}
 	return q.integers[t]
 }
@@ -218,21 +232,15 @@ func (q *quantizer) onGrid(t string) string {
 	return name
 }
 
-// quantise brings the values of the tensor raw onto the grid of t, the output of
-// l, or of a node that stays in floating point where that is nil.
-func (q *quantizer) quantise(raw, t string, l *layer) {
-	g := q.p.grids[t]
-	scale, zero := q.paramsOf(g)
+// quantise brings the values of the tensor raw onto the grid of t. limits say
+// what is to be cut off from the bytes, where they are unsigned.
+func (q *quantizer) quantise(raw, t string, limits *integer) {
+	scale, zero := q.paramsOf(q.p.grids[t])
 	bytes := q.unique(t + "_quantized")
 	q.create("QuantizeLinear", t+"_quantize", []string{raw, scale, zero}, []string{bytes})
 	if q.o.Unsigned {
-		v := &integer{name: bytes, clip: t + "_clip"}
-		v.lo, v.hi = g.limits(float32(math.Inf(-1)), float32(math.Inf(1)))
-		if l != nil && l.clip != nil {
-			v.lo, v.hi = g.limits(l.lo, l.hi)
-			v.clip = nodeName(l.clip)
-		}
-		q.integers[t] = v
+		limits.name = bytes
+		q.integers[t] = limits
 		return
 	}
 	name := t
@@ -256,30 +264,28 @@ func (q *quantizer) linear(l *layer, in *grid) {
 		values := q.initializer(int32Tensor(q.unique(name+"_quantized"), bias))
 		n.Input[2] = q.perChannel(values, q.unique(name+"_dequantized"), biasScales, 0,
 			int32Tensor(q.unique(name+"_zero_point"), make([]int32, len(bias))))
-	default:
-		dims := []int64{int64(len(l.linear.bias))}
-		n.Input[2] = q.initializer(floatTensor(q.unique(n.Input[2]+"_float"), dims, l.linear.bias...))
+	default: // the same numbers, so that both forms give the same answers
+		rounded := make([]float32, len(bias))
+		for i, b := range bias {
+			rounded[i] = float32(float64(b) * float64(biasScales[i]))
+		}
+		n.Input[2] = q.initializer(floatTensor(q.unique(n.Input[2]+"_rounded"), []int64{int64(len(bias))}, rounded...))
 	}
 	dropAttr(n, "alpha")
 	dropAttr(n, "beta")
 }
 
-// weight returns what dequantises the weights: layers with the same ones share
-// them. wide makes them unsigned around 128.
+// weight returns what dequantises the weights; wide makes them unsigned around
+// 128. Layers that share weights get each their own: the scales differ where the
+// biases or axes do, and ONNX Runtime's exact mode fails on shared ones.
 func (q *quantizer) weight(name string, l *linear, values []int8, scales []float32, wide bool) string {
-	scale := floatTensor("", nil, scales...)
-	key := fmt.Sprint(name, l.axis, l.alpha, wide, string(scale.GetRawData()))
-	if shared := q.weights[key]; shared != "" {
-		return shared
-	}
-	tensor, zeros := int8Tensor, make([]int8, len(scales))
+	tensor := int8Tensor
 	if wide {
 		tensor = uint8Tensor
 	}
 	bytes := q.initializer(tensor(q.unique(name+"_quantized"), l.dims, values))
-	zeroPoint := tensor(q.unique(name+"_zero_point"), []int64{int64(len(scales))}, zeros)
-	q.weights[key] = q.perChannel(bytes, q.unique(name+"_dequantized"), scales, l.axis, zeroPoint)
-	return q.weights[key]
+	zeros := tensor(q.unique(name+"_zero_point"), []int64{int64(len(scales))}, make([]int8, len(scales)))
+	return q.perChannel(bytes, q.unique(name+"_dequantized"), scales, l.axis, zeros)
 }
 
 // perChannel dequantises an initialiser with a scale for each index along axis.
@@ -305,10 +311,14 @@ func (q *quantizer) paramsOf(g *grid) (scale, zero string) {
 	return scale, zero
 }
 
-// limit returns the initialiser of a number that integers are cut off at.
-func (q *quantizer) limit(b int) string {
-	if q.limits[b] == "" {
-		q.limits[b] = q.initializer(rawTensor(q.unique("limit_"+strconv.Itoa(b)), pb.TensorProto_UINT8, nil, []byte{byte(b)}))
+// bound returns the initialiser of a number that bytes are cut off at, "" for
+// their own limits.
+func (q *quantizer) bound(b int) string {
+	if b == lowest || b == highest {
+		return ""
 	}
-	return q.limits[b]
+	if q.bounds[b] == "" {
+		q.bounds[b] = q.initializer(rawTensor(q.unique("limit_"+strconv.Itoa(b)), pb.TensorProto_UINT8, nil, []byte{byte(b)}))
+	}
+	return q.bounds[b]
 }
