@@ -118,7 +118,7 @@ func TestEveryPhotographIsClassifiedAndItsEventDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(events) != len(files) {
-		t.Fatalf("%d events for %d photographs", len(events), len(files))
+		t.Fatalf("%d events for %d photographs: %s", len(events), len(files), strings.Join(events, "\n"))
 	}
 	var labels []string
 	for i, raw := range events {

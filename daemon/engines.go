@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/sightd/sightd/internal/durable"
@@ -60,10 +61,13 @@ type OpenedEngine struct {
 
 // Open loads the engine of the prepared graph, and builds it before where the
 // store hasn't got it or has it damaged. When the build is about to begin,
-// building is called (it may be nil).
-func (s EngineStore) Open(b Backend, graph []byte, building func()) (*OpenedEngine, error) {
-	sum := sha256.Sum256(graph)
-	key := engineKey{Backend: b.Name(), Identity: b.Identity(), Graph: hex.EncodeToString(sum[:])}
+// building is called (it may be nil). The graph is let go of.
+func (s EngineStore) Open(b Backend, p *Prepared, building func()) (*OpenedEngine, error) {
+	defer func() {
+		p.graph = nil
+		debug.FreeOSMemory() // the model was in memory several times over
+	}()
+	key := engineKey{Backend: b.Name(), Identity: b.Identity(), Graph: p.Hash}
 	id := key.ID()
 	path := filepath.Join(s.Dir, id+".engine")
 
@@ -81,6 +85,10 @@ func (s EngineStore) Open(b Backend, graph []byte, building func()) (*OpenedEngi
 	}
 	if building != nil {
 		building()
+	}
+	graph, err := p.graph()
+	if err != nil {
+		return nil, err
 	}
 	took, err := s.build(b, key, graph, path)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/release"
@@ -38,16 +37,17 @@ func OpenModel(rel *release.Release, o ModelOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := Prepare(rel, o.Precision, 1)
-	if err != nil {
-		return nil, err
-	}
 	dir, done, err := engineFolder(o.Engines)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	e, err := EngineStore{Dir: dir, Log: o.Log}.Open(backend, p.Graph, o.Building)
+	store := EngineStore{Dir: dir, Log: o.Log}
+	p, err := store.Prepare(rel, o.Precision, 1)
+	if err != nil {
+		return nil, err
+	}
+	e, err := store.Open(backend, p, o.Building)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +55,6 @@ func OpenModel(rel *release.Release, o ModelOptions) (*Model, error) {
 		e.Close()
 		return nil, err
 	}
-	p.Graph = nil
-	debug.FreeOSMemory() // the model was in memory several times over
 	return &Model{Prepared: p, Backend: backend.Name(), Engine: e, worker: o.Worker, log: o.Log}, nil
 }
 

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/sightd/sightd/camera"
@@ -11,17 +13,19 @@ import (
 // Prepared is a release's model as a back end takes it: uint8 N×H×W×3 packed
 // RGB in, N×classes probabilities out.
 type Prepared struct {
-	Graph         []byte // ONNX
+	Hash          string // SHA-256 of the graph
 	Width, Height int
 	Classes       int
 	Batch         int    // images in a run at most
 	Precision     string // of the graph: int8 or fp32
 	Note          string // why the precision isn't the one that was asked for; empty where it is
 	Coverage      float64
-	Labels        []string // by index; made of numbers where the release has none
+	Labels        []string `json:"-"` // by index; made of numbers where the release has none
 	Top           int      // how many scores are reported
 	First         int      // class of the first label
 	Geometry      camera.Geometry
+
+	graph func() ([]byte, error) // ONNX
 }
 
 // Prepare reads a release's model and turns it into the graph for the CPU: in
@@ -61,12 +65,16 @@ func Prepare(rel *release.Release, precision string, batch int) (*Prepared, erro
 	if err == nil && (out.Softmax == "true" || out.Softmax == "auto" && !c.Output.Softmax) {
 		err = m.AddSoftmax()
 	}
+	var graph []byte
 	if err == nil {
-		p.Graph, err = m.Encode()
+		graph, err = m.Encode()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("prepare model %s: %w", rel.Model, err)
 	}
+	sum := sha256.Sum256(graph)
+	p.Hash = hex.EncodeToString(sum[:])
+	p.graph = func() ([]byte, error) { return graph, nil }
 	return p, nil
 }
 

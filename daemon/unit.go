@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,11 +107,11 @@ func (u *unit) change(ctx context.Context) {
 // with lanes at every camera.
 func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, *Prepared, error) {
 	u.state(modelPreparing, rel)
-	p, err := Prepare(rel, u.precision, u.batch)
+	p, err := u.engines.Prepare(rel, u.precision, u.batch)
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := u.engines.Open(u.backend, p.Graph, func() { u.state(modelBuilding, rel) })
+	e, err := u.engines.Open(u.backend, p, func() { u.state(modelBuilding, rel) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,8 +123,6 @@ func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, *Prepa
 		e.Close()
 		return nil, nil, ctx.Err()
 	}
-	p.Graph = nil
-	debug.FreeOSMemory() // the model was in memory several times over
 	set, err := attach(e, p, u.views, u.runner.wake)
 	if err != nil {
 		return nil, nil, err

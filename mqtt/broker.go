@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
@@ -76,8 +78,19 @@ func (b *Broker) URL() string {
 	return "mqtt://" + b.addr.String()
 }
 
-// Close ends all connections and the broker. It is called once.
-func (b *Broker) Close() error { return b.server.Close() }
+// settle is how long Close waits for subscribers to acknowledge what is on its
+// way to them.
+const settle = time.Second
+
+// Close ends all connections and the broker, after a moment for what is on its
+// way to subscribers. It is called once.
+func (b *Broker) Close() error {
+	deadline := time.Now().Add(settle)
+	for atomic.LoadInt64(&b.server.Info.Inflight) > 0 && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return b.server.Close()
+}
 
 // A boundedListener refuses connections above a number and closes all with
 // itself: the broker would wait for those that never say anything.

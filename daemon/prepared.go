@@ -1,0 +1,141 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/release"
+)
+
+// Preparing a graph takes about as long as ONNX Runtime takes to optimise it,
+// so what came of it is noted beside the engines, as ID.prepared.json: a start
+// that finds the note needs the graph only where the engine is missing. The
+// note is bound to this very program, since another one may prepare otherwise;
+// the engine is bound to the graph alone, so an update of sightd that prepares
+// alike goes on with it.
+
+// source is everything that a prepared graph depends on.
+type source struct {
+	Program     string       `json:"program"` // the linker's ID of this executable
+	Model       string       `json:"model"`   // SHA-256 of the ONNX file
+	Calibration string       `json:"calibration"`
+	Spec        release.Spec `json:"spec"`
+	Precision   string       `json:"precision"`
+	Batch       int          `json:"batch"`
+}
+
+// note is ID.prepared.json.
+type note struct {
+	Source   source   `json:"source"`
+	Prepared Prepared `json:"prepared"`
+}
+
+// Prepare is [Prepare], by the store's note where it has one.
+func (s EngineStore) Prepare(rel *release.Release, precision string, batch int) (*Prepared, error) {
+	src, err := sourceOf(rel, precision, batch)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(src)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	path := filepath.Join(s.Dir, hex.EncodeToString(sum[:16])+".prepared.json")
+	p, err := readNote(path, b)
+	if err == nil {
+		p.Labels, err = rel.LabelsFor(p.Classes)
+	}
+	if err == nil {
+		p.graph = func() ([]byte, error) {
+			again, err := Prepare(rel, precision, batch)
+			if err != nil {
+				return nil, err
+			}
+			return again.graph()
+		}
+		return p, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		s.Log.Warn("note of a prepared model can't be used, preparing it again", "err", err)
+	}
+	if p, err = Prepare(rel, precision, batch); err != nil {
+		return nil, err
+	}
+	b, err = json.MarshalIndent(note{src, *p}, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder for engines: %w", err)
+	}
+	if err := durable.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+		return nil, fmt.Errorf("note the prepared model: %w", err)
+	}
+	return p, nil
+}
+
+func readNote(path string, source []byte) (*Prepared, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var n note
+	if err := json.Unmarshal(b, &n); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if own, err := json.Marshal(n.Source); err != nil || string(own) != string(source) {
+		return nil, fmt.Errorf("%s describes another model", path)
+	}
+	if err := n.Prepared.Geometry.Check(); err != nil || n.Prepared.Classes < 1 {
+		return nil, fmt.Errorf("%s is damaged", path)
+	}
+	return &n.Prepared, nil
+}
+
+func sourceOf(rel *release.Release, precision string, batch int) (source, error) {
+	src := source{Spec: rel.Spec, Precision: precision, Batch: batch}
+	var err error
+	if src.Program, err = program(); err != nil {
+		return src, fmt.Errorf("read this program's ID: %w", err)
+	}
+	if _, src.Model, err = hashFile(rel.Model); err != nil {
+		return src, fmt.Errorf("model: %w", err)
+	}
+	if rel.Calibration != "" {
+		if _, src.Calibration, err = hashFile(rel.Calibration); err != nil {
+			return src, fmt.Errorf("calibration cache: %w", err)
+		}
+	}
+	return src, nil
+}
+
+// program is the ID that Go's linker gave this executable: a hash of what it
+// was built from.
+var program = sync.OnceValues(func() (string, error) {
+	f, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	s := f.Section(".note.go.buildid")
+	if s == nil {
+		return "", errors.New("no build ID in it")
+	}
+	// An ELF note: three words, the name "Go", then the ID.
+	const head = 16
+	b, err := s.Data()
+	if err != nil || len(b) <= head {
+		return "", fmt.Errorf("its build ID: %d bytes, %w", len(b), err)
+	}
+	return string(b[head:]), nil
+})
