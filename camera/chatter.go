@@ -13,7 +13,7 @@ import (
 
 const (
 	maxLine   = 1 << 10 // of the worker's standard error
-	maxLines  = 40      // that are logged a minute
+	maxLines  = 40      // that are logged a minute, of each sort
 	tailLines = 3
 )
 
@@ -59,12 +59,25 @@ var (
 	noise = regexp.MustCompile(`Cannot query video position|pipeline have not been created`)
 )
 
+// ration lets maxLines lines a minute pass.
+type ration struct {
+	until time.Time
+	lines int
+}
+
+func (r *ration) one() bool {
+	if now := time.Now(); now.After(r.until) {
+		r.until, r.lines = now.Add(time.Minute), 0
+	}
+	r.lines++
+	return r.lines <= maxLines
+}
+
 // follow logs what the worker writes on its standard error, until that ends.
 // Lines are cut, and only so many a minute pass.
 func (w *worker) follow(r io.Reader) {
 	in := bufio.NewReaderSize(r, maxLine)
-	var until time.Time
-	var passed, held int
+	var pass ration
 	for {
 		line, more, err := in.ReadLine()
 		if err != nil {
@@ -81,14 +94,7 @@ func (w *worker) follow(r io.Reader) {
 		if w.said.add(text) {
 			level = slog.LevelWarn
 		}
-		if now := time.Now(); now.After(until) {
-			if held > 0 {
-				w.log.Debug("worker said more", "lines", held)
-			}
-			until, passed, held = now.Add(time.Minute), 0, 0
-		}
-		if passed++; passed > maxLines {
-			held++
+		if !pass.one() {
 			continue
 		}
 		w.log.Log(context.Background(), level, "worker: "+text)

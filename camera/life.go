@@ -64,6 +64,7 @@ func (c *Camera) watch(ctx context.Context, w *worker) (captured bool, err error
 	silence := time.NewTimer(c.o.Open)
 	defer silence.Stop()
 	patience := c.o.Open
+	var files ration
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,7 +83,7 @@ func (c *Camera) watch(ctx context.Context, w *worker) (captured bool, err error
 				c.opened(*m.Opened)
 			case m.Error != nil && m.Error.Fatal:
 				return captured, fatalError(w.redact(m.Error.Text))
-			case m.Error != nil:
+			case m.Error != nil && files.one():
 				c.log.Warn("camera: a file or frame can't be read", "err", w.redact(m.Error.Text))
 			case m.End != nil:
 				c.counted(*m.End)

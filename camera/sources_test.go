@@ -68,14 +68,13 @@ func TestSourcesThatAreNotThere(t *testing.T) {
 		"v4l2:/dev/video99": "no device /dev/video99: is the camera plugged in?",
 		"v4l2:/dev/null":    "/dev/null is no camera",
 		"gst:filesrc location=/no/such ! decodebin":                       "can't be started: try it with gst-launch-1.0",
-		"gst:nosuchelement":                                               `no frame for 3`,
 		"gst:videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48": "the stream ended after ",
 		"rtsp://user:s3cret@127.0.0.1:9/cam":                              "rtsp://…@127.0.0.1:9/cam can't be opened",
 	} {
 		t.Run(strings.NewReplacer("/", " ", ":", " ").Replace(source), func(t *testing.T) {
 			t.Parallel()
 			var log lines
-			c := open(t, Options{Source: source, Attempts: 1, Open: 3 * time.Second, Log: log.logger()})
+			c := open(t, Options{Source: source, Attempts: 1, Log: log.logger()})
 			lane(t, c, small, 1)
 			err := c.Run(t.Context())
 			t.Log(err)
@@ -89,6 +88,16 @@ func TestSourcesThatAreNotThere(t *testing.T) {
 				t.Errorf("the password is shown: %v\n%s", err, log.String())
 			}
 		})
+	}
+}
+
+// OpenCV waits for ever for a pipeline whose elements are missing.
+func TestPipelineWithoutItsElement(t *testing.T) {
+	t.Parallel()
+	c := open(t, Options{Source: "gst:nosuchelement", Attempts: 1, Open: 4 * time.Second})
+	err := c.Run(t.Context())
+	if want := `no element "nosuchelement"`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, wanted %q", err, want)
 	}
 }
 
@@ -137,7 +146,8 @@ func TestFolderIsShownRoundAndRoundWithoutItsBadImages(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "b.jpg"), good["color.jpg"][:99])
 	writeFile(t, filepath.Join(dir, "c.png"), good["alpha.png"])
 	writeFile(t, filepath.Join(dir, "notes.txt"), []byte("not an image"))
-	c := open(t, Options{Source: "images:" + dir + "?loop=true", FPS: 200})
+	var log lines
+	c := open(t, Options{Source: "images:" + dir + "?loop=true", FPS: 200, Log: log.logger()})
 	l := lane(t, c, small, 1)
 	run(t, c)
 	seen := map[int]int{}
@@ -152,7 +162,10 @@ func TestFolderIsShownRoundAndRoundWithoutItsBadImages(t *testing.T) {
 	if len(seen) != 2 || seen[0] == 0 || seen[2] == 0 {
 		t.Errorf("files %v were shown, wanted the first and the third", seen)
 	}
-	until(t, "errors are counted", func() bool { return c.Status().Errors > 0 })
+	until(t, "errors are counted", func() bool { return c.Status().Errors > 1 })
+	if n := strings.Count(log.String(), "b.jpg: is a JPEG that is cut short"); n != 1 {
+		t.Errorf("the bad image is told %d times", n)
+	}
 }
 
 func TestFolderOfBadImagesIsAnError(t *testing.T) {

@@ -57,7 +57,7 @@ func (l *loop) prepare(ctx context.Context) ([]prepared, error) {
 		switch {
 		case errors.As(err, &bad):
 			l.failed.Add(1)
-			l.report(err)
+			l.reportOnce(bad)
 			continue
 		case errors.Is(err, io.EOF):
 			if len(frames) == 0 {

@@ -170,7 +170,7 @@ func (w *worker) capture(ctx context.Context, s wire.Settings) error {
 		w.mu.Unlock()
 		w.present()
 	}()
-	l := &loop{worker: w, src: src, frame: &frame, settings: s, kind: kind, each: kind.Each || s.Preload > 0, seq: s.From.Seq}
+	l := &loop{worker: w, src: src, frame: &frame, settings: s, kind: kind, each: kind.Each || s.Preload > 0, seq: s.From.Seq, told: map[int]bool{}}
 	if s.Preload > 0 {
 		err = l.preloaded(ctx)
 	} else {
@@ -197,6 +197,7 @@ type loop struct {
 	seq      uint64
 	due      time.Time // when the next frame is to be shown
 	gate     gate
+	told     map[int]bool // files that were reported: a loop comes by again
 }
 
 // run reads, paces and publishes until the source ends with io.EOF, fails, or
@@ -214,12 +215,12 @@ func (l *loop) run(ctx context.Context) error {
 		switch {
 		case errors.As(err, &bad):
 			l.failed.Add(1)
-			l.report(err)
 			if l.each && !bad.Partial {
 				l.publish(ctx, l.meta(info, err.Error()))
-			} else {
-				l.seq-- // no frame
+				continue
 			}
+			l.reportOnce(bad)
+			l.seq-- // no frame
 			continue
 		case err != nil:
 			return err
@@ -235,6 +236,13 @@ func (l *loop) run(ctx context.Context) error {
 		l.publish(ctx, l.meta(info, ""))
 	}
 	return ctx.Err()
+}
+
+func (l *loop) reportOnce(e *capture.FileError) {
+	if !l.told[e.File] {
+		l.told[e.File] = true
+		l.report(e)
+	}
 }
 
 // gatePeriod is the least time between two published frames; 0: all are
@@ -319,7 +327,7 @@ func (l *loop) publish(ctx context.Context, m ring.Meta) {
 			if err := lane.fill(slot, *l.frame, lanes[:i], m.Seq); err != nil {
 				m.Err = err.Error()
 				l.failed.Add(1)
-				l.report(err)
+				l.reportOnce(&capture.FileError{File: m.File, Err: err})
 			}
 			m.ScaleNS = int64(time.Since(start))
 		}
