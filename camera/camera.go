@@ -203,7 +203,7 @@ func (c *Camera) Close() error {
 
 // Run captures until ctx ends or the source does, and returns nil then. It
 // replaces a worker that dies or hangs, waiting longer each time; only with
-// Options.Attempts does it give up. It runs once.
+// Options.Attempts does it give up.
 func (c *Camera) Run(ctx context.Context) error {
 	c.mu.Lock()
 	if c.running || c.closed || c.ended.Load() {

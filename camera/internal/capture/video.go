@@ -98,6 +98,11 @@ func openDevice(path string, s wire.Settings) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if s.Width > 640 {
+		// USB gives larger pictures at full rate only as JPEGs. A device that has
+		// none keeps its own format.
+		c.Set(gocv.VideoCaptureFOURCC, c.ToCodec("MJPG"))
+	}
 	if s.Width > 0 {
 		c.Set(gocv.VideoCaptureFrameWidth, float64(s.Width))
 		c.Set(gocv.VideoCaptureFrameHeight, float64(s.Height))
