@@ -103,9 +103,9 @@ func (c *classifyCmd) Run(a *app) error {
 		if err != nil {
 			failed++
 			if c.JSON {
-				_ = out.Encode(unreadable{path, err.Error()})
+				_ = out.Encode(unreadable{path, reason(path, err)})
 			} else {
-				fmt.Fprintf(a.stderr, "%s: %v\n", path, err)
+				fmt.Fprintf(a.stderr, "%s: %s\n", path, reason(path, err))
 			}
 			return
 		}
@@ -128,6 +128,9 @@ func (c *classifyCmd) Run(a *app) error {
 	}
 	return a.ctx.Err()
 }
+
+// reason is an error about a file without the file's path, which most have.
+func reason(path string, err error) string { return strings.TrimPrefix(err.Error(), path+": ") }
 
 func (c classified) text() string {
 	var b strings.Builder

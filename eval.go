@@ -177,7 +177,8 @@ func (c *evalCmd) measure(a *app, precision string, rows []labelled) (measuremen
 		_ = bar.Add(1)
 		scores, err := m.TopK(top, r)
 		if err != nil && bad == nil {
-			bad = fmt.Errorf("%s: %w", files[r.Frame.File], err)
+			path := files[r.Frame.File]
+			bad = fmt.Errorf("%s: %s", path, reason(path, err))
 		}
 		answer := [5]int{-1, -1, -1, -1, -1}
 		for i, s := range scores {
