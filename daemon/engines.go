@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/internal/strict"
 )
 
 // engineKey is everything that a stored engine depends on. Any difference is
@@ -42,6 +43,9 @@ type engineInfo struct {
 	Built   time.Time `json:"built"`
 	Seconds float64   `json:"build_seconds"`
 }
+
+// maxSidecar is the most bytes of a sidecar or note.
+const maxSidecar = 1 << 20
 
 // EngineStore keeps built engines as KEY.engine with KEY.json in one folder.
 // Deleting any of it only costs a rebuild.
@@ -106,7 +110,7 @@ func (s EngineStore) Open(b Backend, p *Prepared, building func()) (*OpenedEngin
 // reaches a back end: engines are code.
 func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
 	var info engineInfo
-	b, err := os.ReadFile(sidecar(path))
+	b, err := strict.ReadFile(sidecar(path), maxSidecar)
 	if err != nil {
 		return info, err
 	}

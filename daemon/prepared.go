@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/release"
 )
 
@@ -85,7 +86,7 @@ func (s EngineStore) Prepare(rel *release.Release, precision string, batch int) 
 }
 
 func readNote(path string, source []byte) (*Prepared, error) {
-	b, err := os.ReadFile(path)
+	b, err := strict.ReadFile(path, maxSidecar)
 	if err != nil {
 		return nil, err
 	}

@@ -116,14 +116,13 @@ func TestSignaturesAreDemandedOfEverybody(t *testing.T) {
 	}
 }
 
-func TestTheNextStartServesTheInstalledRelease(t *testing.T) {
-	t.Parallel()
-	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+func installWhileStopped(t *testing.T, c *Config, archive []byte) {
+	t.Helper()
 	store, err := release.OpenStore(c.StateDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rel, err := store.OpenArchive("two", bytes.NewReader(packed(t, 2)))
+	rel, err := store.OpenArchive("the release", bytes.NewReader(archive))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +130,12 @@ func TestTheNextStartServesTheInstalledRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	rel.Close()
+}
+
+func TestTheNextStartServesTheInstalledRelease(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+	installWhileStopped(t, c, packed(t, 2))
 	d, done := start(t, c, true)
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -143,18 +148,7 @@ func TestTheNextStartServesTheInstalledRelease(t *testing.T) {
 func TestTheFactoryReleaseServesWhereTheInstalledOneCannot(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
-	store, err := release.OpenStore(c.StateDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rel, err := store.OpenArchive("two", bytes.NewReader(packed(t, 2)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Install(rel, release.Policy{}, 1); err != nil {
-		t.Fatal(err)
-	}
-	rel.Close()
+	installWhileStopped(t, c, packed(t, 2))
 	// A disk that lost part of a file.
 	model := filepath.Join(c.StateDir, "releases", "lite0", "2", "model.onnx")
 	if err := os.Truncate(model, 1000); err != nil {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/mqtt"
 )
 
@@ -81,17 +81,10 @@ func (d *Daemon) writeRetained(topics []string) error {
 }
 
 func readRetained(path string) ([]string, error) {
-	info, err := os.Stat(path)
+	b, err := strict.ReadFile(path, maxRetained)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxRetained {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d were expected", path, info.Size(), maxRetained)
-	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
