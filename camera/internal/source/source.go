@@ -68,7 +68,7 @@ func Parse(text string) (Source, error) {
 	case "csi":
 		return Source{}, fmt.Errorf("source %q: csi: is not there yet; a gst: pipeline that begins with nvarguscamerasrc does the same", text)
 	default:
-		return Source{}, fmt.Errorf("source %q is of an unknown kind %q: known are file:, images:, v4l2:, rtsp://, rtsps://, gst: and test:", Redact(text), scheme)
+		return Source{}, fmt.Errorf("source %q is of an unknown kind %q: file:, images:, v4l2:, rtsp://, rtsps://, gst: and test: are known", Redact(text), scheme)
 	}
 }
 

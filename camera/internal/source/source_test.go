@@ -43,7 +43,7 @@ func TestBadSourcesAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                "has no kind: write file:PATH",
 		"video.mp4":                       "has no kind: write file:PATH",
-		"usb:0":                           `unknown kind "usb": known are file:`,
+		"usb:0":                           `unknown kind "usb": file:, images:`,
 		"http://u:secret@host/x":          `unknown kind "http"`,
 		"csi:0":                           "nvarguscamerasrc",
 		"file:":                           "names nothing",
