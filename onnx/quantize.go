@@ -3,7 +3,6 @@ package onnx
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/sightd/sightd/onnx/internal/pb"
@@ -82,7 +81,6 @@ func (m *Model) Quantize(scales map[string]float32, o QuantizeOptions) (Quantize
 		return QuantizeReport{}, err
 	}
 	before := listNodes(g)
-	scales = maps.Clone(scales)
 	if len(scales) > 0 {
 		if err := upgrade(work.proto); err != nil {
 			return QuantizeReport{}, err

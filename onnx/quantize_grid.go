@@ -69,7 +69,7 @@ func (p *plan) mark(kept map[*pb.NodeProto]bool) {
 				add(l.makes())
 				p.made[l.makes()] = true
 			}
-		case standard(n) && carriers[n.GetOpType()] && !kept[n] && p.made[arg(n, 0)] && (n.GetOpType() != "Pad" || padsZeros(n, p.index)):
+		case carries(n, p.index) && !kept[n] && p.made[arg(n, 0)]:
 			p.carried[n] = true
 			for _, o := range n.GetOutput() {
 				add(o)
@@ -77,6 +77,12 @@ func (p *plan) mark(kept map[*pb.NodeProto]bool) {
 			}
 		}
 	}
+}
+
+// carries says whether the node hands values on as they are, be they numbers or
+// bytes.
+func carries(n *pb.NodeProto, x *graphIndex) bool {
+	return standard(n) && carriers[n.GetOpType()] && (n.GetOpType() != "Pad" || padsZeros(n, x))
 }
 
 // roots returns a function that finds the tensor whose values another one has.
@@ -155,9 +161,7 @@ func (p *plan) nonNegative() map[string]bool {
 			yes = ok && lo >= 0
 		case keepsNonNegative[op]:
 			yes = !slices.ContainsFunc(n.GetInput(), func(t string) bool { return !is[t] })
-		case op == "Pad":
-			yes = is[arg(n, 0)] && padsZeros(n, p.index)
-		case carriers[op]:
+		case carries(n, p.index):
 			yes = is[arg(n, 0)]
 		}
 		if yes {
@@ -169,9 +173,11 @@ func (p *plan) nonNegative() map[string]bool {
 	return is
 }
 
-// zeroPoint is the number that stands for zero where the activations are
-// unsigned. It is 128 but for grids below zero on which nothing is needed: with
-// zero itself at the bottom, what is cut off by a ReLU is cut off for free.
+// zeroPoint is the byte that stands for zero where activations are unsigned: 128,
+// so that bytes end where the grid ends, at both sides; or 0, where a ReLU cuts
+// off what is below zero. There the bytes go on above the grid's 127, so either
+// way one side is left to a Clip. With 0 no byte is above 127 then, and pairs of
+// products with such bytes fit into 16 bits.
 func (g *grid) zeroPoint() int {
 	if g.positive && g.cut {
 		return 0

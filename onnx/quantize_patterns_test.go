@@ -332,6 +332,25 @@ func patterns() []pattern {
 		s.op("Conv", "d", from("c", "a.w", "a.b"))
 		return s.head("d", 8)
 	})
+	largest := add("the largest products there are", ops{"QuantizeLinear": 1, "QLinearConv": 3, "Clip": 1, "DequantizeLinear": 1},
+		func(s *sketch) *pb.ModelProto {
+			same := func(name string, out, in, size int64) string {
+				v := slices.Repeat([]float32{0.5}, int(out*in*size*size))
+				return s.constant(floatTensor(name, []int64{out, in, size, size}, v...))
+			}
+			s.op("Conv", "a", from("x", same("a.w", 16, 8, 3)))
+			s.relu("a", "b")
+			s.op("Conv", "c", from("b", same("c.w", 16, 16, 3)))
+			s.op("Conv", "y", from("c", same("y.w", 5, 16, 3)))
+			return s.ends("y", 1, 5, 6, 6)
+		})
+	largest.least = -100 // most is cut off
+	largest.scales = func(scales map[string]float32) {
+		for _, t := range []string{"x", "b", "c"} {
+			scales[t] /= 50
+		}
+		scales["y"] = scales["c"] * 40
+	}
 	add("one matrix along both axes", ops{"QuantizeLinear": 1, "Reshape": 1, "QGemm": 3}, func(s *sketch) *pb.ModelProto {
 		s.op("Reshape", "t", from("x", s.ints("rows", 72, 16)))
 		s.weight("w", 0, 0.3, 16, 16)

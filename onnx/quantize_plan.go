@@ -25,7 +25,7 @@ type plan struct {
 	made    map[string]bool          // of these, those that their producer makes in INT8
 }
 
-// layer is a node that runs in INT8, with the ReLU or Clip behind it.
+// layer is a node that can run in INT8, with the ReLU or Clip behind it.
 type layer struct {
 	node    *pb.NodeProto
 	clip    *pb.NodeProto // nil where there is none
@@ -67,7 +67,7 @@ var carriers = set("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Tr
 // planOf finds out what can run in INT8. kept are the nodes that may not.
 func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]bool) (*plan, error) {
 	p := &plan{
-		nodes: g.GetNode(), index: indexOf(g), scales: scales,
+		nodes: g.GetNode(), index: indexOf(g), scales: maps.Clone(scales),
 		layers: map[*pb.NodeProto]*layer{}, folded: map[*pb.NodeProto]*layer{}, reason: map[*pb.NodeProto]string{},
 		carried: map[*pb.NodeProto]bool{}, grids: map[string]*grid{},
 	}
@@ -96,9 +96,11 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]
 		switch {
 		case kept[n]:
 			p.reason[n] = "to be kept in floating point"
-		case standard(n) && carriers[n.GetOpType()]:
+		case carries(n, p.index):
 			p.reason[n] = "what it reads isn't INT8"
-		case p.layers[n] == nil && p.folded[n] == nil:
+		case n.GetOpType() == "Relu" || n.GetOpType() == "Clip":
+			p.reason[n] = "not part of an INT8 layer"
+		default:
 			p.reason[n] = "no INT8 form of " + n.GetOpType()
 		}
 	}
@@ -108,7 +110,6 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]
 // shareScales gives a tensor the scale of what has the same values under
 // another name.
 func (p *plan) shareScales() {
-	p.scales = maps.Clone(p.scales)
 	share := func(n *pb.NodeProto, from, to string) {
 		if s, ok := p.scales[from]; ok && sameValues[n.GetOpType()] && standard(n) {
 			if _, ok := p.scales[to]; !ok && to != "" {
@@ -283,7 +284,7 @@ func (p *plan) maker(tensor string) *layer {
 		if l := p.layers[p.index.producer[arg(n, 0)]]; l != nil && l.clip == n {
 			return l
 		}
-		if !standard(n) || !carriers[n.GetOpType()] {
+		if !carries(n, p.index) {
 			return nil
 		}
 	}
@@ -300,7 +301,7 @@ func (p *plan) readers(tensor string) []*layer {
 			}
 			continue
 		}
-		if standard(c) && carriers[c.GetOpType()] && arg(c, 0) == tensor {
+		if carries(c, p.index) && arg(c, 0) == tensor {
 			for _, o := range c.GetOutput() {
 				list = append(list, p.readers(o)...)
 			}

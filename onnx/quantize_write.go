@@ -176,12 +176,15 @@ func (q *quantizer) carry(n *pb.NodeProto) {
 // which nothing else may read.
 func (q *quantizer) pending(n *pb.NodeProto) (lo, hi int) {
 	lo, hi = lowest, highest
+	if n.GetOpType() != "MaxPool" && n.GetOpType() != "Concat" {
+		return lo, hi // no less to do
+	}
 	for i, t := range n.GetInput() {
 		if q.p.grids[t] == nil {
 			continue
 		}
 		v := q.integers[t]
-		if v == nil || n.GetOpType() == "Pad" || n.GetOpType() == "Split" || q.index.only(t) != n || i > 0 && (v.lo != lo || v.hi != hi) {
+		if v == nil || q.index.only(t) != n || i > 0 && (v.lo != lo || v.hi != hi) {
 			return lowest, highest
 		}
 		lo, hi = v.lo, v.hi
