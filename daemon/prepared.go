@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
@@ -26,12 +27,15 @@ import (
 
 // source is everything that a prepared graph depends on.
 type source struct {
-	Program     string       `json:"program"` // the linker's ID of this executable
-	Model       string       `json:"model"`   // SHA-256 of the ONNX file
-	Calibration string       `json:"calibration"`
-	Spec        release.Spec `json:"spec"`
-	Precision   string       `json:"precision"`
-	Batch       int          `json:"batch"`
+	Program     string         `json:"program"` // the linker's ID of this executable
+	Model       string         `json:"model"`   // SHA-256 of the ONNX file
+	Calibration string         `json:"calibration"`
+	Input       release.Input  `json:"input"`
+	Output      release.Output `json:"output"`
+	Coverage    float64        `json:"coverage"`
+	KeepFP      []string       `json:"keep_fp"`
+	Precision   string         `json:"precision"`
+	Batch       int            `json:"batch"`
 }
 
 // note is ID.prepared.json.
@@ -104,7 +108,11 @@ func readNote(path string, source []byte) (*Prepared, error) {
 }
 
 func sourceOf(rel *release.Release, precision string, batch int) (source, error) {
-	src := source{Spec: rel.Spec, Precision: precision, Batch: batch}
+	spec := rel.Spec
+	src := source{
+		Input: spec.Input, Output: spec.Output, Coverage: spec.Coverage, KeepFP: spec.KeepFP,
+		Precision: cmp.Or(precision, spec.Precision), Batch: batch,
+	}
 	var err error
 	if src.Program, err = program(); err != nil {
 		return src, fmt.Errorf("read this program's ID: %w", err)
