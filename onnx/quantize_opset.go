@@ -58,12 +58,11 @@ type upgrader struct {
 
 // node appends n to the graph as opset 13 writes it.
 func (u *upgrader) node(n *pb.NodeProto) error {
-	op := n.GetOpType()
 	if !standard(n) {
 		u.add(n)
 		return nil
 	}
-	switch op {
+	switch op := n.GetOpType(); op {
 	case "Clip":
 		u.floatInput(n, "min", 1)
 		u.floatInput(n, "max", 2)
@@ -96,6 +95,9 @@ func (u *upgrader) node(n *pb.NodeProto) error {
 			dropAttr(n, "k")
 		}
 	case "Softmax", "LogSoftmax":
+		if !u.index.oneOutput(n) {
+			return u.unknown()
+		}
 		u.softmax(n)
 		return nil
 	case "Resize":
