@@ -33,8 +33,11 @@ type Backend interface {
 	// Identity is what an engine depends on beside graph and options: versions
 	// and the machine's features, as text.
 	Identity() string
-	// Build writes the engine for the graph to the file out.
-	Build(graph []byte, out string) error
+	// Saturates tells whether graphs in INT8 have to keep their sums small.
+	Saturates() bool
+	// Build writes the engine for the graph to the file out. Bounded graphs
+	// keep their sums small.
+	Build(graph []byte, bounded bool, out string) error
 	Load(path string) (Engine, error)
 }
 
@@ -62,7 +65,13 @@ func (c cpu) Identity() string {
 	return fmt.Sprintf("onnxruntime %s, %s", ort.Version(), ort.Features())
 }
 
-func (c cpu) Build(graph []byte, out string) error { return ort.Build(graph, out, c.options) }
+func (c cpu) Saturates() bool { return ort.Saturates() }
+
+func (c cpu) Build(graph []byte, bounded bool, out string) error {
+	o := c.options
+	o.Bounded = bounded
+	return ort.Build(graph, out, o)
+}
 
 func (c cpu) Load(path string) (Engine, error) {
 	e, err := ort.Load(path, c.options)

@@ -94,7 +94,7 @@ func (s EngineStore) Open(b Backend, p *Prepared, building func()) (*OpenedEngin
 	if err != nil {
 		return nil, err
 	}
-	took, err := s.build(b, key, graph, path)
+	took, err := s.build(b, key, graph, p.Bounded, path)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
 	return info, nil
 }
 
-func (s EngineStore) build(b Backend, key engineKey, graph []byte, path string) (time.Duration, error) {
+func (s EngineStore) build(b Backend, key engineKey, graph []byte, bounded bool, path string) (time.Duration, error) {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return 0, fmt.Errorf("make the folder for engines: %w", err)
 	}
@@ -141,7 +141,7 @@ func (s EngineStore) build(b Backend, key engineKey, graph []byte, path string) 
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "engine")
-	if err := b.Build(graph, out); err != nil {
+	if err := b.Build(graph, bounded, out); err != nil {
 		return 0, fmt.Errorf("build engine: %w", err)
 	}
 	took := time.Since(start)

@@ -43,7 +43,7 @@ func OpenModel(rel *release.Release, o ModelOptions) (*Model, error) {
 	}
 	defer done()
 	store := EngineStore{Dir: dir, Log: o.Log}
-	p, err := store.Prepare(rel, o.Precision, 1)
+	p, err := store.Prepare(rel, PrepareOptions{o.Precision, 1, backend.Saturates()})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type Prepared struct {
 	Batch         int    // images in a run at most
 	Precision     string // of the graph: int8 or fp32
 	Note          string // why the precision isn't the one that was asked for; empty where it is
+	Bounded       bool   // the graph keeps its INT8 sums small; see onnx.QuantizeOptions.Saturating
 	Coverage      float64
 	Labels        []string `json:"-"` // by index; made of numbers where the release has none
 	Top           int      // how many scores are reported
@@ -28,19 +29,26 @@ type Prepared struct {
 	graph func() ([]byte, error) // ONNX
 }
 
+// PrepareOptions are what a graph depends on beside its release.
+type PrepareOptions struct {
+	Precision  string `json:"precision"`  // int8, fp16 or fp32; "" is the release's own
+	Batch      int    `json:"batch"`      // images in a run at most; 0 is 1
+	Saturating bool   `json:"saturating"` // INT8 is for a back end that saturates
+}
+
 // Prepare reads a release's model and turns it into the graph for the CPU: in
 // INT8 quantised with the scales of the release's cache, preprocessing in
-// front, softmax behind. precision "" is the release's own. A release that
+// front, softmax behind. A release that
 // doesn't fit together is refused: nothing falls back silently.
-func Prepare(rel *release.Release, precision string, batch int) (*Prepared, error) {
-	c, err := rel.Check(precision)
+func Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
+	c, err := rel.Check(o.Precision)
 	if err != nil {
 		return nil, err
 	}
 	in, out := c.Spec.Input, c.Spec.Output
 	p := &Prepared{
 		Width: c.Image.Width, Height: c.Image.Height,
-		Classes: c.Output.Classes, Batch: max(batch, 1), Precision: c.Precision,
+		Classes: c.Output.Classes, Batch: max(o.Batch, 1), Precision: c.Precision,
 		Labels: c.Labels, Top: min(out.Top, len(c.Labels)), First: out.First,
 		Geometry: camera.Geometry{
 			Width: c.Image.Width, Height: c.Image.Height,
@@ -52,7 +60,8 @@ func Prepare(rel *release.Release, precision string, batch int) (*Prepared, erro
 	switch p.Precision {
 	case "int8":
 		p.Coverage = c.Fit.Coverage
-		_, err = m.Quantize(c.Fit.Scales, onnx.QuantizeOptions{Unsigned: true, Keep: c.Spec.KeepFP})
+		p.Bounded = o.Saturating
+		_, err = m.Quantize(c.Fit.Scales, onnx.QuantizeOptions{Unsigned: true, Saturating: o.Saturating, Keep: c.Spec.KeepFP})
 	case "fp16":
 		p.Precision, p.Note = "fp32", "the CPU has no quick arithmetic in FP16, so it computes in FP32"
 	}

@@ -15,7 +15,7 @@ func BenchmarkPrepare(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Prepare(rel, "", 1); err != nil {
+		if _, err := Prepare(rel, PrepareOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -28,7 +28,7 @@ func BenchmarkPrepareNoted(b *testing.B) {
 	}
 	s := EngineStore{Dir: b.TempDir()}
 	for b.Loop() {
-		if _, err := s.Prepare(rel, "", 1); err != nil {
+		if _, err := s.Prepare(rel, PrepareOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

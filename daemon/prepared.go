@@ -34,8 +34,7 @@ type source struct {
 	Output      release.Output `json:"output"`
 	Coverage    float64        `json:"coverage"`
 	KeepFP      []string       `json:"keep_fp"`
-	Precision   string         `json:"precision"`
-	Batch       int            `json:"batch"`
+	Options     PrepareOptions `json:"options"`
 }
 
 // note is ID.prepared.json.
@@ -45,8 +44,8 @@ type note struct {
 }
 
 // Prepare is [Prepare], by the store's note where it has one.
-func (s EngineStore) Prepare(rel *release.Release, precision string, batch int) (*Prepared, error) {
-	src, err := sourceOf(rel, precision, batch)
+func (s EngineStore) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
+	src, err := sourceOf(rel, o)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +61,7 @@ func (s EngineStore) Prepare(rel *release.Release, precision string, batch int) 
 	}
 	if err == nil {
 		p.graph = func() ([]byte, error) {
-			again, err := Prepare(rel, precision, batch)
+			again, err := Prepare(rel, o)
 			if err != nil {
 				return nil, err
 			}
@@ -73,7 +72,7 @@ func (s EngineStore) Prepare(rel *release.Release, precision string, batch int) 
 	if !errors.Is(err, fs.ErrNotExist) {
 		s.Log.Warn("note of a prepared model can't be used, preparing it again", "err", err)
 	}
-	if p, err = Prepare(rel, precision, batch); err != nil {
+	if p, err = Prepare(rel, o); err != nil {
 		return nil, err
 	}
 	b, err = json.MarshalIndent(note{src, *p}, "", "  ")
@@ -107,11 +106,12 @@ func readNote(path string, source []byte) (*Prepared, error) {
 	return &n.Prepared, nil
 }
 
-func sourceOf(rel *release.Release, precision string, batch int) (source, error) {
+func sourceOf(rel *release.Release, o PrepareOptions) (source, error) {
 	spec := rel.Spec
+	o.Precision = cmp.Or(o.Precision, spec.Precision)
 	src := source{
 		Input: spec.Input, Output: spec.Output, Coverage: spec.Coverage, KeepFP: spec.KeepFP,
-		Precision: cmp.Or(precision, spec.Precision), Batch: batch,
+		Options: o,
 	}
 	var err error
 	if src.Program, err = program(); err != nil {

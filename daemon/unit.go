@@ -107,7 +107,7 @@ func (u *unit) change(ctx context.Context) {
 // with lanes at every camera.
 func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, *Prepared, error) {
 	u.state(modelPreparing, rel)
-	p, err := u.engines.Prepare(rel, u.precision, u.batch)
+	p, err := u.engines.Prepare(rel, PrepareOptions{u.precision, u.batch, u.backend.Saturates()})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,7 +19,7 @@ func features() []feature {
 	}
 }
 
-// saturates tells whether products of unsigned activations and signed weights
+// Saturates tells whether products of unsigned activations and signed weights
 // are summed in 16 bits, where two large ones don't fit: INT8 answers are wrong
 // then. With session.x64quantprecision ONNX Runtime makes the weights unsigned,
 // whose kernels sum in 32 bits; they are slower, and ONNX Runtime would do it on
@@ -27,7 +27,7 @@ func features() []feature {
 //
 // VNNI in its AVX form counts only without AVX-512: where there is that, ONNX
 // Runtime uses the AVX-512 kernels.
-func saturates() bool {
+func Saturates() bool {
 	if hasAVX512Core() {
 		return !cpu.X86.HasAVX512VNNI
 	}

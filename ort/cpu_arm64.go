@@ -13,5 +13,5 @@ func features() []feature {
 	}
 }
 
-// saturates is false: the INT8 kernels for ARM have room for their sums.
-func saturates() bool { return false }
+// Saturates is false: the INT8 kernels for ARM have room for their sums.
+func Saturates() bool { return false }

@@ -12,6 +12,10 @@ type Options struct {
 	// stands for one a core that the process may use (not one a hyper-thread:
 	// two of them share the arithmetic that this is bound by).
 	Threads int
+	// Bounded says that the graph itself keeps its INT8 sums small enough for a
+	// CPU that saturates them (see [Saturates]). Without it Build has ONNX
+	// Runtime take care there, at some cost.
+	Bounded bool
 }
 
 // level is how much ONNX Runtime may change a graph.
@@ -46,7 +50,7 @@ func (o Options) session(optimise level) (*onnxruntime.SessionOptions, error) {
 	// seen, which with the arena there gains no time and costs memory.
 	set(s.SetCpuMemArena(true))
 	set(s.SetMemPattern(false))
-	for key, value := range entries() {
+	for key, value := range o.entries() {
 		set(s.AddSessionConfigEntry(key, value))
 	}
 	if err != nil {
@@ -60,14 +64,14 @@ func (o Options) session(optimise level) (*onnxruntime.SessionOptions, error) {
 //
 // session.set_denormal_as_zero stays off: it sets the mode of whichever thread
 // makes the first session, for good, and that thread goes on to run Go code.
-func entries() map[string]string {
+func (o Options) entries() map[string]string {
 	e := map[string]string{
 		// Threads that wait for work sleep. Spinning ones win a fraction of a
 		// millisecond and burn the cores that capture and decoding need.
 		"session.intra_op.allow_spinning": "0",
 		"session.inter_op.allow_spinning": "0",
 	}
-	if saturates() {
+	if Saturates() && !o.Bounded {
 		e["session.x64quantprecision"] = "1"
 	}
 	return e
