@@ -1,9 +1,7 @@
 """Makes the calibration cache of the demo model from photographs.
 
-Every activation's magnitudes are collected in a histogram of 2048 bins, and
-the range whose 128 levels lose the least information (Kullback-Leibler, as
-TensorRT's second entropy calibrator does it) becomes its scale. Only these
-scales are written, one a tensor.
+The largest magnitude that each activation has over all of them becomes its
+range. Only the scales, range / 127, are written, one a tensor.
 """
 
 import argparse
@@ -18,9 +16,7 @@ import onnxruntime
 import yaml
 from onnx import TensorProto, helper
 
-HEADER = "TRT-8601-EntropyCalibration2"
-BINS = 2048
-LEVELS = 128
+HEADER = "TRT-8601-MinMaxCalibration"
 BATCH = 10
 FILTERS = {
     "nearest": cv2.INTER_NEAREST,
@@ -76,35 +72,6 @@ def activations(session, names, images):
         yield from zip(names[1:], session.run(names[1:], {names[0]: batch}))
 
 
-def entropy_range(histogram, width):
-    """Returns the range, in units of the tensor, that INT8 should cover."""
-    counts = histogram.astype(np.float64)
-    # Behind a ReLU most values are exactly 0. They are exact in INT8 too, and
-    # left in they would drive the range towards 0.
-    counts[0] = counts[1]
-    total = counts.sum()
-    if total == 0:
-        return BINS * width
-    best, best_bins = np.inf, BINS
-    for bins in range(LEVELS, BINS + 1):
-        clipped = counts[:bins].copy()
-        occupied = clipped > 0
-        level = np.arange(bins) * LEVELS // bins
-        mass = np.bincount(level, clipped, LEVELS)
-        spread = np.bincount(level, occupied, LEVELS)
-        quantised = np.where(occupied, (mass / np.maximum(spread, 1))[level], 0)
-        clipped[-1] += total - clipped.sum()
-        occupied = clipped > 0
-        if quantised.sum() == 0 or not quantised[occupied].all():
-            continue  # infinite divergence
-        p = clipped[occupied] / total
-        q = quantised[occupied] / quantised.sum()
-        divergence = np.sum(p * np.log(p / q))
-        if divergence <= best:
-            best, best_bins = divergence, bins
-    return best_bins * width
-
-
 def calibrate(model, images):
     """Returns each activation's scale, name: scale, in the graph's order."""
     session, names = observed(model)
@@ -114,11 +81,7 @@ def calibrate(model, images):
     dead = [name for name in names if largest[name] == 0]
     if dead:
         raise ValueError(f"always 0 over these images: {', '.join(dead)}")
-    histograms = {name: np.zeros(BINS, np.int64) for name in names}
-    for name, values in activations(session, names, images):
-        bins = (np.abs(values) * np.float32(BINS / largest[name])).astype(np.int32)
-        histograms[name] += np.bincount(np.minimum(bins, BINS - 1).ravel(), minlength=BINS)
-    return {name: entropy_range(histograms[name], largest[name] / BINS) / 127 for name in names}
+    return {name: value / 127 for name, value in largest.items()}
 
 
 def main():
