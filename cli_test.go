@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -72,18 +73,19 @@ func program(t *testing.T, args ...string) outcome {
 	return outcome{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
-// wantRefusal holds an outcome to be one clear error and nothing else: a line
-// on standard error that names what stands in parts.
+// wantRefusal holds an outcome to be one clear error and, but for a daemon's
+// log, nothing else: a line on standard error that names what stands in parts.
 func wantRefusal(t *testing.T, o outcome, status int, parts ...string) {
 	t.Helper()
 	if o.status != status || o.stdout != "" {
 		t.Errorf("exit status %d, standard output %q; wanted %d and nothing", o.status, o.stdout, status)
 	}
-	line, ok := strings.CutSuffix(o.stderr, "\n")
-	if !ok || !strings.HasPrefix(line, "sightd: ") || strings.Contains(line, "\n") {
+	said := slices.DeleteFunc(strings.Split(strings.TrimSuffix(o.stderr, "\n"), "\n"),
+		func(line string) bool { return strings.HasPrefix(line, "time=") })
+	if len(said) != 1 || !strings.HasPrefix(said[0], "sightd: ") {
 		t.Errorf("standard error:\n%swanted one line that starts with `sightd: `", o.stderr)
 	}
-	wantParts(t, line, parts...)
+	wantParts(t, o.stderr, parts...)
 }
 
 func wantParts(t *testing.T, text string, parts ...string) {

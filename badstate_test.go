@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// disk mounts a file system of 1 MiB at dir. That takes root.
+func disk(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("mount a file system of 1 MiB: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// fill leaves no byte free on the file system of dir.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filling"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// protect makes dir read-only.
+func protect(t *testing.T, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(dir, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
+		return
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"); err != nil {
+		t.Skipf("mount a file system again, read-only: %v", err)
+	}
+}
+
+func TestStateDirectoryThatIsReadOnly(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:bars", "releases: {require_signature: false}\n")
+	if os.Geteuid() == 0 {
+		disk(t, state)
+	}
+	prepare(t, state)
+	protect(t, state)
+	unchanged(t, filepath.Dir(config))
+	way := "set state_dir to a directory that can be written"
+	wantRefusal(t, command(t, "run", "-c", config), 1, state, way)
+	wantRefusal(t, command(t, "release", "install", tiny, "-c", config), 1, state, way)
+}
+
+func TestStateDirectoryThatIsFull(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:bars", "releases: {require_signature: false}\n")
+	disk(t, state)
+	prepare(t, state)
+	fill(t, state)
+	unchanged(t, filepath.Dir(config))
+
+	t.Run("to build an engine in", func(t *testing.T) {
+		s := startService(t, config)
+		if status := s.end(); status != 1 {
+			t.Errorf("exit status %d", status)
+		}
+		wantParts(t, s.refusal(), state, "space")
+	})
+	t.Run("to install a release in", func(t *testing.T) {
+		wantRefusal(t, command(t, "release", "install", tinyRelease(t, 2), "-c", config), 1, state, "no space left", "make room there")
+	})
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+func TestWrongUsageIsExitStatus2(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	unchanged(t, dir)
+	for line, want := range map[string]string{
+		"":                                     "expected",
+		"sing":                                 "unexpected argument sing",
+		"run":                                  "missing flags: --config=FILE",
+		"run -c a.yaml --until-the-end":        "unknown flag --until-the-end",
+		"run -c a.yaml --log-level loud":       "--log-level must be one of",
+		"classify":                             "expected",
+		"classify " + tiny:                     "expected",
+		"classify " + tiny + " a.png --top=-1": "--top -1: want 0 or more",
+		"classify " + tiny + " a.png --top x":  "--top",
+		"classify " + tiny + " a.png --precision int4": "--precision must be one of",
+		"classify " + tiny + " a.png --threads=-1":     "--threads -1: want 0 or more",
+		"eval " + tiny + " --images " + dir:            "missing flags: --index=FILE",
+		"eval " + tiny + " --images none --index none": "no such file",
+		"cache show": "expected",
+		"cache check release/testdata/tiny/calib.cache":                                                     "missing flags: --model=FILE",
+		"cache check release/testdata/tiny/calib.cache --model release/testdata/tiny/net.onnx --coverage 2": "--coverage 2: want a share from 0 to 1",
+		"cache convert release/testdata/tiny/calib.cache --to eleven -o " + dir + "/out":                    "--to",
+		"cache convert release/testdata/tiny/calib.cache --algorithm Best -o " + dir + "/out":               "--algorithm",
+		"release pack " + tiny:          "missing flags: --out=OUT",
+		"release install " + tiny:       "missing flags: --config=FILE",
+		"release status":                "missing flags: --config=FILE",
+		"config check":                  "missing flags: --config=FILE",
+		"bench " + tiny + " --frames 0": "want positive numbers",
+		"version 1":                     "unexpected argument 1",
+	} {
+		o := command(t, strings.Fields(line)...)
+		if o.status != 2 || o.stdout != "" || !strings.HasPrefix(o.stderr, "sightd: ") {
+			t.Errorf("sightd %s: exit status %d, standard output %q, standard error %q", line, o.status, o.stdout, o.stderr)
+		}
+		wantParts(t, o.stderr, want)
+	}
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	t.Parallel()
+	parser, err := kong.New(new(cli), kong.Name("sightd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := append(parser.Model.Leaves(false), parser.Model.Node)
+	for _, node := range nodes {
+		path := strings.Fields(strings.TrimPrefix(node.FullPath(), "sightd"))
+		o := command(t, append(path, "--help")...)
+		if o.status != 0 || o.stderr != "" || !strings.HasPrefix(o.stdout, "Usage: "+node.FullPath()) {
+			t.Errorf("%q --help: exit status %d: %s%s", path, o.status, o.stderr, o.stdout)
+		}
+		if node != parser.Model.Node && node.Help == "" {
+			t.Errorf("%q has no explanation", path)
+		}
+		for _, flag := range node.Flags {
+			if flag.Help == "" {
+				t.Errorf("%q --%s has no explanation", path, flag.Name)
+			}
+			wantParts(t, o.stdout, "--"+flag.Name)
+		}
+		for _, arg := range node.Positional {
+			if arg.Help == "" {
+				t.Errorf("%q: %s has no explanation", path, arg.Name)
+			}
+		}
+	}
+}
