@@ -62,6 +62,9 @@ type Options struct {
 	Log *slog.Logger // nil discards
 }
 
+// stopped is the reason of a camera whose Run was told to end.
+const stopped = "stopped"
+
 // Camera is one source of frames. Its lanes outlive its workers.
 type Camera struct {
 	o       Options
@@ -223,7 +226,7 @@ func (c *Camera) Run(ctx context.Context) error {
 		captured, err := c.life(ctx, &from)
 		switch {
 		case ctx.Err() != nil:
-			c.set(Offline, "stopped")
+			c.set(Offline, stopped)
 			return nil
 		case err == nil:
 			c.end()

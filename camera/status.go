@@ -69,6 +69,8 @@ func (c *Camera) set(state State, reason string) {
 	switch {
 	case state == Online:
 		c.log.Info("camera is online")
+	case reason == stopped:
+		c.log.Info("camera is stopped")
 	case state == Ended:
 		c.log.Info("camera's source has ended")
 	default:

@@ -36,8 +36,6 @@ type CameraConfig struct {
 	Stall  Duration   `json:"stall"`  // without a frame this long the worker is replaced
 	Scale  string     `json:"scale"`  // exact or hardware
 	Models []string   `json:"models"` // empty: all
-
-	preload int // frames that the worker decodes beforehand and repeats, for measuring; no key sets it
 }
 
 // SetDefaults sets what a camera may leave out.
@@ -53,8 +51,6 @@ type ModelConfig struct {
 	Release       string             `json:"release,omitempty"` // path of the factory release; empty: none
 	Placement     *PlacementOverride `json:"placement,omitempty"`
 	WhileBuilding string             `json:"while_building"` // cpu or wait
-
-	precision string // other than the release's, for measuring; no key sets it
 }
 
 // SetDefaults sets what a model may leave out.

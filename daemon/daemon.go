@@ -145,7 +145,7 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
 		offers:  make(chan *release.Release),
 		log:     d.log,
-		report:  d.report, attached: make(chan struct{}),
+		report:  d.report, progress: d.progress, attached: make(chan struct{}),
 		infer:  d.metrics.infer.WithLabelValues(m.Name),
 		status: ModelStatus{Name: m.Name, State: modelPreparing},
 	}

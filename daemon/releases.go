@@ -105,11 +105,19 @@ func (d *Daemon) report(rel *release.Release, state release.State, err error) {
 	if serr := d.note(rel, state, release.CodeOf(err), reason); serr != nil {
 		d.log.Error("note the release's state", "model", name, "release", number, "err", serr)
 	}
-	b, jerr := json.Marshal(mqtt.Release{
-		Release: number, State: string(state), Reason: reason, Since: mqtt.Time{Time: time.Now()},
-	})
-	if jerr != nil {
-		panic(jerr) // text and a number
+	d.sayRelease(name, mqtt.Release{Release: number, State: string(state), Reason: reason})
+}
+
+// progress tells the subscribers what is being done for a release on its way.
+func (d *Daemon) progress(rel *release.Release, phase string) {
+	d.sayRelease(rel.Spec.Name, mqtt.Release{Release: rel.Spec.Release, State: string(release.Staged), Phase: phase})
+}
+
+func (d *Daemon) sayRelease(name string, r mqtt.Release) {
+	r.Since = mqtt.Time{Time: time.Now()}
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // text and a number
 	}
 	d.say.SetState(mqtt.TopicRelease(name), b)
 }

@@ -28,6 +28,7 @@ type unit struct {
 	runner    *runner
 	offers    chan *release.Release // releases to go over to, while it serves
 	report    func(*release.Release, release.State, error)
+	progress  func(rel *release.Release, phase string)
 	log       *slog.Logger
 
 	infer prometheus.Observer
@@ -140,6 +141,7 @@ func (u *unit) state(state string, rel *release.Release) {
 	}
 	u.mu.Unlock()
 	u.log.Info(state, "model", u.name, "release", rel.Spec.Release)
+	u.progress(rel, state)
 }
 
 func (u *unit) fail(rel *release.Release, err error) {
