@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
+	"github.com/sightd/sightd/daemon"
 	"github.com/sightd/sightd/internal/testenv"
 )
 
@@ -121,4 +125,38 @@ func TestColorThatTheModelDoesNotTakeIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := tinyWith(t, map[string][]byte{"net.onnx": model(t, "gray.onnx")})
 	refusedEverywhere(t, dir, "net.onnx", "color", "rgb", "channels")
+}
+
+// twoModels configures a daemon with a bad release beside a good one, or alone.
+func twoModels(t *testing.T, beside bool) (config string) {
+	bad := tinyWith(t, map[string][]byte{"net.onnx": nil})
+	unchanged(t, bad)
+	good := ""
+	if beside {
+		spec := bytes.Replace(tinyFile(t, "model.yaml"), []byte("name: tiny"), []byte("name: good"), 1)
+		good = fmt.Sprintf("  - {name: good, release: %q}\n", tinyWith(t, map[string][]byte{"model.yaml": spec}))
+	}
+	config, _ = configured(t, fmt.Sprintf("http: {listen: \"\"}\ncameras: [{name: door, source: 'test:bars'}]\nmodels:\n  - {name: tiny, release: %q}\n%s", bad, good))
+	return config
+}
+
+func TestADaemonWithNothingToServeEnds(t *testing.T) {
+	t.Parallel()
+	s := startService(t, twoModels(t, false))
+	if status := s.end(); status != 1 {
+		t.Errorf("exit status %d", status)
+	}
+	wantParts(t, s.refusal(), "model tiny", "net.onnx: ", "empty, want an ONNX model")
+}
+
+func TestAModelThatCannotBeServedStopsNoOther(t *testing.T) {
+	t.Parallel()
+	s := startService(t, twoModels(t, true))
+	status := s.when("one serves, one failed", func(s *daemon.Status) bool {
+		return s.Models[0].State == "failed" && s.Models[1].State == "serving" && s.Cameras[0].Classified > 0
+	})
+	wantParts(t, status.Models[0].Reason, "net.onnx: ", "empty, want an ONNX model")
+	if status := s.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
 }
