@@ -80,8 +80,8 @@ generate: test-deps ## Generate the code for ONNX's format again.
 ## Testing
 
 .PHONY: test
-test: build test-deps lint check-generated ## Everything that has to hold: linters and all tests, with the race detector.
-	@go tool gotestsum --format pkgname-and-test-fails -- -race -tags $(TAGS) $(TESTFLAGS) ./...
+test: build test-deps lint check-generated ## Everything that has to hold: linters and all tests, with the race detector and OpenCV's memory counted.
+	@go tool gotestsum --format pkgname-and-test-fails -- -race -tags $(TAGS),matprofile $(TESTFLAGS) ./...
 
 .PHONY: lint
 lint: deps ## Formatting, go vet and staticcheck.
