@@ -37,7 +37,7 @@ type BenchResult struct {
 	Latency     Percentiles `json:"latency_ms"`   // from a frame's capture to its decision
 	CPU         float64     `json:"cpu_ms_per_frame"`
 	EngineCPU   float64     `json:"engine_cpu_ms_per_frame"`
-	AddedCPU    float64     `json:"added_cpu_share"` // what the pipeline adds to the engine's
+	AddedCPU    float64     `json:"added_cpu_share"` // what the pipeline adds to the engine's, median of the rounds' own
 	RSS         float64     `json:"rss_mib"`
 	RSSGrowth   float64     `json:"rss_growth_mib"` // from the first measured frame of a round to its last, at most
 	Frames      int         `json:"frames"`         // that the pipeline classified while it was measured
@@ -100,7 +100,7 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 		Precision: bare.model.Precision, Backend: bare.model.Backend, Threads: o.Model.Threads,
 		Decode: bare.decode, Scale: bare.scale,
 	}
-	var pipelines, engines, ratios, cpus, engineCPUs, allocs, others, speedups []float64
+	var pipelines, engines, ratios, cpus, engineCPUs, added, allocs, others, speedups []float64
 	var latencies []time.Duration
 	for i := range o.Rounds {
 		step(fmt.Sprintf("round %d of %d: the bare engine", i+1, o.Rounds))
@@ -122,7 +122,7 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 		}
 		engines, engineCPUs = append(engines, e.fps()), append(engineCPUs, e.cpuMS())
 		pipelines, cpus = append(pipelines, p.fps()), append(cpus, p.cpuMS())
-		ratios = append(ratios, p.fps()/e.fps())
+		ratios, added = append(ratios, p.fps()/e.fps()), append(added, p.cpuMS()/e.cpuMS()-1)
 		allocs = append(allocs, float64(p.mallocs)/float64(p.frames))
 		latencies = append(latencies, p.latencies...)
 		res.Events += p.events
@@ -135,7 +135,7 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 	if other != nil {
 		res.Reference = &Reference{other.model.Precision, median(others), median(speedups)}
 	}
-	res.AddedCPU = res.CPU/res.EngineCPU - 1
+	res.AddedCPU = median(added)
 	slices.Sort(latencies)
 	res.Latency = Percentiles{percentile(latencies, .50), percentile(latencies, .95), percentile(latencies, .99)}
 	return res, nil
@@ -263,7 +263,7 @@ func (b *bareLoop) capture(ctx context.Context, o BenchOptions) (frames [][]byte
 }
 
 func benchSource(o BenchOptions) camera.Options {
-	return camera.Options{Name: "bench", Source: o.Source, Preload: o.Frames, Worker: o.Model.Worker, Log: o.Model.Log}
+	return camera.Options{Name: "bench", Source: o.Source, Preload: o.Frames, Worker: o.Model.Worker, Log: o.Model.Log, Attempts: attempts}
 }
 
 func (b *bareLoop) run(ctx context.Context, d time.Duration) (s sample, err error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/sightd/sightd/camera/internal/capture"
 	"github.com/sightd/sightd/camera/internal/ring"
@@ -77,7 +78,9 @@ func (l *loop) prepare(ctx context.Context) ([]prepared, error) {
 			if !ok {
 				return nil, fmt.Errorf("prepare frames: %w", context.Canceled)
 			}
+			start := time.Now()
 			err := lane.scaler.Scale(*l.frame, slot, lane.memory.Pixels(slot))
+			f.meta.ScaleNS = int64(time.Since(start))
 			f.pixels[lane.ID] = bytes.Clone(lane.memory.Pixels(slot))
 			lane.ring.Abort(slot)
 			if err != nil {
