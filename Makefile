@@ -1,6 +1,7 @@
 # GNU make. Every target installs what it lacks and is quick when nothing is.
 
 PYTHON ?= python3
+export ORT_DISABLE_TELEMETRY = 1
 PREFIX ?= /usr/local
 FUZZTIME ?= 10s
 TESTFLAGS ?=

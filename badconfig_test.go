@@ -75,7 +75,9 @@ func TestPortsInUseAreRefused(t *testing.T) {
 		"mqtt: {embedded: %q}\nhttp: {listen: \"\"}":            "name another port",
 		"mqtt: {embedded: \"127.0.0.1:0\"}\nhttp: {listen: %q}": "choose another address",
 	} {
-		config, _ := serviceConfig(t, "test:bars", fmt.Sprintf(key, taken)+"\n")
+		config, state := serviceConfig(t, "test:bars", fmt.Sprintf(key, taken)+"\n")
+		prepare(t, state)
+		unchanged(t, filepath.Dir(config))
 		wantRefusal(t, command(t, "run", "-c", config), 1, taken, "in use", want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/sightd/sightd/daemon"
@@ -155,4 +156,7 @@ func TestAModelThatCannotBeServedStopsNoOther(t *testing.T) {
 		return s.Models[0].State == "failed" && s.Models[1].State == "serving" && s.Cameras[0].Classified > 0
 	})
 	wantParts(t, status.Models[0].Reason, "net.onnx: ", "empty, want an ONNX model")
+	if status := s.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
 }

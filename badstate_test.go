@@ -59,16 +59,26 @@ func protect(t *testing.T, dir string) {
 
 func TestStateDirectoryThatIsReadOnly(t *testing.T) {
 	t.Parallel()
-	config, state := serviceConfig(t, "test:bars", "releases: {require_signature: false}\n")
-	if os.Geteuid() == 0 {
-		disk(t, state)
+	for name, make := range map[string]func(t *testing.T, state string){
+		"used before": prepare,
+		"new":         func(*testing.T, string) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config, state := serviceConfig(t, "test:bars", "releases: {require_signature: false}\n")
+			if os.Geteuid() == 0 {
+				disk(t, state)
+			} else if err := os.Mkdir(state, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			make(t, state)
+			protect(t, state)
+			unchanged(t, filepath.Dir(config))
+			way := "set state_dir to a directory that can be written"
+			wantRefusal(t, command(t, "run", "-c", config), 1, state, way)
+			wantRefusal(t, command(t, "release", "install", tiny, "-c", config), 1, state, way)
+		})
 	}
-	prepare(t, state)
-	protect(t, state)
-	unchanged(t, filepath.Dir(config))
-	way := "set state_dir to a directory that can be written"
-	wantRefusal(t, command(t, "run", "-c", config), 1, state, way)
-	wantRefusal(t, command(t, "release", "install", tiny, "-c", config), 1, state, way)
 }
 
 func TestStateDirectoryThatIsFull(t *testing.T) {
@@ -84,9 +94,24 @@ func TestStateDirectoryThatIsFull(t *testing.T) {
 		if status := s.end(); status != 1 {
 			t.Errorf("exit status %d", status)
 		}
-		wantParts(t, s.refusal(), state, "space")
+		wantParts(t, s.refusal(), "model tiny", state, "space")
 	})
 	t.Run("to install a release in", func(t *testing.T) {
 		wantRefusal(t, command(t, "release", "install", tinyRelease(t, 2), "-c", config), 1, state, "no space left", "make room there")
 	})
+}
+
+// Who has its engine needs no room.
+func TestADaemonRunsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:bars?frames=3&each=true", "")
+	disk(t, state)
+	for _, full := range []bool{false, true} {
+		if full {
+			fill(t, state)
+		}
+		if o := program(t, "run", "-c", config, "--until-end"); o.status != 0 {
+			t.Fatalf("full %v: exit status %d:\n%s", full, o.status, o.stderr)
+		}
+	}
 }

@@ -28,12 +28,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	for name, value := range map[string]string{
-		"TMPDIR":         temp,
-		"XDG_CACHE_HOME": filepath.Join(temp, "cache"), // stored engines
-		// ONNX Runtime keeps what it would send in files of its own, from before it
-		// can be told not to.
-		"ORT_DISABLE_TELEMETRY": "1",
-		"SIGHTD_ONNXRUNTIME":    filepath.Join(testenv.Root(), "lib/sightd/libonnxruntime.so"),
+		"TMPDIR":             temp,
+		"XDG_CACHE_HOME":     filepath.Join(temp, "cache"), // stored engines
+		"SIGHTD_ONNXRUNTIME": filepath.Join(testenv.Root(), "lib/sightd/libonnxruntime.so"),
 	} {
 		os.Setenv(name, value)
 	}

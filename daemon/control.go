@@ -24,12 +24,18 @@ import (
 // ErrNotRunning says that no daemon listens on the control socket.
 var ErrNotRunning = errors.New("no sightd runs here")
 
+// maxSocketPath is the room for a path in sockaddr_un, less its end.
+const maxSocketPath = 107
+
 // maxRelease is the most bytes that a release on the control socket may have.
 const maxRelease = 2 << 30
 
 // listenControl makes the socket at path. One that a dead daemon left is
 // replaced: whoever holds the state directory's lock owns it.
 func listenControl(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("control_socket %s: %d bytes, the kernel takes %d: set control_socket to a shorter path", path, len(path), maxSocketPath)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("control_socket: %w", err)
 	}

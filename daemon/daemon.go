@@ -78,13 +78,13 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 			d.close()
 		}
 	}()
+	if d.lock, err = release.TakeLock(cfg.StateDir); err != nil {
+		return nil, err
+	}
 	for _, sub := range []string{"engines", "staging", "releases"} {
 		if err := os.MkdirAll(filepath.Join(cfg.StateDir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("state_dir: %w", err)
 		}
-	}
-	if d.lock, err = release.TakeLock(cfg.StateDir); err != nil {
-		return nil, err
 	}
 	if d.store, err = release.OpenStore(cfg.StateDir); err != nil {
 		return nil, err
@@ -117,10 +117,11 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		d.factories[m.Name] = d.openFactory(m)
 		d.units = append(d.units, d.newUnit(m, backend))
 	}
-	if err := d.clearRetained(); err != nil {
+	if err := d.listen(); err != nil {
 		return nil, err
 	}
-	return d, d.listen()
+	d.clearRetained()
+	return d, nil
 }
 
 func (d *Daemon) newCamera(c CameraConfig) (view, error) {
@@ -240,8 +241,8 @@ func (d *Daemon) startMQTT(ctx context.Context) (stop func(patient bool)) {
 }
 
 // pipeline runs cameras and models until ctx ends or all of them have ended.
-func (d *Daemon) pipeline(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (d *Daemon) pipeline(parent context.Context) error {
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	var cams, models errgroup.Group
 	failed := make(chan error, len(d.units)+len(d.cameras))
@@ -291,6 +292,13 @@ func (d *Daemon) pipeline(ctx context.Context) error {
 	}
 	cancel()
 	_ = cams.Wait()
+	close(failed) // all who send have ended; done may have been seen before their errors
+	for err := range failed {
+		errs = append(errs, err)
+	}
+	if parent.Err() != nil {
+		return nil // stopped in order; what was wrong is in the log
+	}
 	return errors.Join(errs...)
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/sightd/sightd/internal/testenv"
@@ -26,7 +27,7 @@ func BenchmarkPrepareNoted(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := EngineStore{Dir: b.TempDir()}
+	s := EngineStore{Dir: b.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	for b.Loop() {
 		if _, err := s.Prepare(rel, PrepareOptions{}); err != nil {
 			b.Fatal(err)

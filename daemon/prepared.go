@@ -79,11 +79,12 @@ func (s EngineStore) Prepare(rel *release.Release, o PrepareOptions) (*Prepared,
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder for engines: %w", err)
+	// Without the note the next start takes longer, that is all.
+	if err = os.MkdirAll(s.Dir, 0o755); err == nil {
+		err = durable.WriteFile(path, append(b, '\n'), 0o644)
 	}
-	if err := durable.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-		return nil, fmt.Errorf("note the prepared model: %w", err)
+	if err != nil {
+		s.Log.Warn("the prepared model can't be noted", "err", err)
 	}
 	return p, nil
 }

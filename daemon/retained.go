@@ -40,7 +40,7 @@ func (d *Daemon) retained() []string {
 
 // clearRetained clears the states of cameras and models that are gone. The note
 // keeps them until the broker knows; see noteRetained.
-func (d *Daemon) clearRetained() error {
+func (d *Daemon) clearRetained() {
 	before, err := readRetained(d.retainedPath())
 	if err != nil {
 		d.log.Warn("retained states of cameras and models that are gone can't be cleared", "err", err)
@@ -53,7 +53,10 @@ func (d *Daemon) clearRetained() error {
 	}
 	all := slices.Concat(before, now)
 	slices.Sort(all)
-	return d.writeRetained(slices.Compact(all))
+	// A full disk is no reason not to classify.
+	if err := d.writeRetained(slices.Compact(all)); err != nil {
+		d.log.Warn("states of cameras and models can't be cleared when those are gone", "err", err)
+	}
 }
 
 // noteRetained forgets the states that were cleared, once the broker has

@@ -35,12 +35,6 @@ var machines = map[string]elf.Machine{
 // initialize finds the library, has it loaded, and returns what the loader was
 // given: a path, or a bare name.
 func initialize(library string) (string, error) {
-	// ONNX Runtime collects telemetry on Linux too, and keeps an identifier of
-	// the device on disk, from the moment that its environment is made: before
-	// DisableTelemetry can be called.
-	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
-		return "", err
-	}
 	if library == "" {
 		library = os.Getenv(environment)
 	}

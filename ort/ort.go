@@ -12,6 +12,7 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
@@ -47,6 +48,11 @@ func Open(library string) error {
 			return nil
 		}
 		return fmt.Errorf("onnx runtime: open %s: this process runs %s already, and can have only one", library, opened.library)
+	}
+	// DisableTelemetry comes too late for what is set up with the environment:
+	// a folder in the user's cache, a file among the temporary ones, uploads.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return fmt.Errorf("onnx runtime: turn telemetry off: %w", err)
 	}
 	library, err := initialize(library)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sightd/sightd/internal/strict"
+	"github.com/sightd/sightd/onnx"
 )
 
 const (
@@ -108,6 +109,10 @@ func openSpec(path string) (*Release, error) {
 		if err := regular(f.path); err != nil {
 			return nil, rejectf(MissingFile, "%s: %s: %w", path, f.key, err)
 		}
+	}
+	// Before anybody hashes it.
+	if info, err := os.Stat(r.Model); err == nil && info.Size() > onnx.MaxSize {
+		return nil, rejectf(BadModel, "%s: model: %s: %d bytes are too large for a model, at most %d are taken: check that it is the right file", path, r.Model, info.Size(), onnx.MaxSize)
 	}
 	if r.Golden != "" {
 		if info, err := os.Stat(r.Golden); err != nil || !info.IsDir() {
