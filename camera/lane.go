@@ -162,6 +162,13 @@ func (l *Lane) counters() (lost, broken uint64) {
 	return l.reader.Lost(), l.reader.Broken() + l.broken
 }
 
+// lastTaken is the sequence number of the newest frame that was taken.
+func (l *Lane) lastTaken() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last.Seq
+}
+
 // recover repairs the lane after a worker's end, and finds the newest frame that
 // is complete, taken or not: the next worker goes on behind it.
 func (l *Lane) recover() ring.Meta {

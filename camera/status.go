@@ -42,6 +42,8 @@ func (c *Camera) Status() Status {
 		lost, broken := l.counters()
 		s.Dropped += lost
 		s.Errors += broken
+		// What was taken was captured, whatever the worker has told yet.
+		s.Captured = max(s.Captured, l.lastTaken())
 	}
 	return s
 }
