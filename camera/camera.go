@@ -124,6 +124,10 @@ func New(o Options) (*Camera, error) {
 	return c, nil
 }
 
+// Each is whether every frame counts: the worker waits for the readers, once
+// there is one.
+func (c *Camera) Each() bool { return c.each() }
+
 // each is whether every frame counts: the worker waits for the readers.
 func (c *Camera) each() bool { return c.source.Each || c.o.Preload > 0 }
 
@@ -244,6 +248,8 @@ func (c *Camera) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			c.set(Offline, stopped)
+			return nil
 		case <-time.After(c.delays.after(failures)):
 		}
 		c.mu.Lock()

@@ -122,6 +122,16 @@ func (l *Lane) Notify(ch chan<- struct{}) {
 	l.signal()
 }
 
+// Each is whether every frame counts on this lane.
+func (l *Lane) Each() bool { return l.camera.each() }
+
+// Waiting is whether there is a frame to take.
+func (l *Lane) Waiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed && l.reader.Waiting()
+}
+
 // Ended is whether the source has ended and nothing is left to take.
 func (l *Lane) Ended() bool {
 	if !l.camera.ended.Load() {

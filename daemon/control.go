@@ -31,7 +31,7 @@ const maxSocketPath = 107
 const maxRelease = 2 << 30
 
 // listenControl makes the socket at path. One that a dead daemon left is
-// replaced: whoever holds the state directory's lock owns it.
+// replaced.
 func listenControl(path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("control_socket %s: %d bytes, the kernel takes %d: set control_socket to a shorter path", path, len(path), maxSocketPath)
@@ -39,8 +39,8 @@ func listenControl(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("control_socket: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("control_socket: %w", err)
+	if err := removeDead(path); err != nil {
+		return nil, fmt.Errorf("control_socket %s: %w", path, err)
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -51,6 +51,29 @@ func listenControl(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("control_socket: %w", err)
 	}
 	return peerChecked{l}, nil
+}
+
+// removeDead removes a socket that nobody listens on.
+func removeDead(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return errors.New("something else is there: name another path")
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return errors.New("another sightd is listening: name another path")
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // peerChecked is a listener on a Unix socket that hangs up on other users.
@@ -93,7 +116,7 @@ func (d *Daemon) controlHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.Status()) })
 	mux.HandleFunc("GET /v1/releases", d.serveReleases)
 	mux.HandleFunc("POST /v1/releases", func(w http.ResponseWriter, r *http.Request) {
-		err := d.install(r.Context(), http.MaxBytesReader(w, r.Body, maxRelease))
+		err := d.install(http.MaxBytesReader(w, r.Body, maxRelease))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return

@@ -78,6 +78,12 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 			d.close()
 		}
 	}()
+	if len(cfg.Models) == 0 {
+		return nil, errors.New("the configuration has no model: add one under models")
+	}
+	if len(cfg.Cameras) == 0 {
+		d.log.Warn("the configuration has no camera: there is nothing to classify")
+	}
 	if d.lock, err = release.TakeLock(cfg.StateDir); err != nil {
 		return nil, err
 	}
@@ -89,8 +95,8 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	if d.store, err = release.OpenStore(cfg.StateDir); err != nil {
 		return nil, err
 	}
-	if err := d.store.Clean(); err != nil {
-		d.log.Warn("clean staging", "err", err)
+	if err := errors.Join(d.store.Clean(), EngineStore{Dir: filepath.Join(cfg.StateDir, "engines")}.Clean()); err != nil {
+		d.log.Warn("clean up what an interruption left", "err", err)
 	}
 	backend, err := OpenBackend(cfg.Inference.Backend, cfg.Inference.Threads)
 	if err != nil {
@@ -144,9 +150,9 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 	u := &unit{
 		name: m.Name, backend: b, batch: max(int(d.cfg.Inference.Batch), 1), precision: d.opts.precision,
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
-		offers:  make(chan *release.Release),
+		offers:  make(chan *release.Release, 1),
 		log:     d.log,
-		report:  d.report, progress: d.progress, attached: make(chan struct{}),
+		report:  d.report, progress: d.progress, settled: make(chan struct{}),
 		infer:  d.metrics.infer.WithLabelValues(m.Name),
 		status: ModelStatus{Name: m.Name, State: modelPreparing},
 	}
@@ -157,6 +163,7 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 		}
 		u.views = append(u.views, d.cameras[i])
 		u.watches = append(u.watches, newWatch(c.Name, m.Name, d.cfg.Events, d.say))
+		u.failing = append(u.failing, false)
 		u.age = append(u.age, d.metrics.age.WithLabelValues(c.Name, m.Name))
 	}
 	return u
@@ -199,9 +206,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 			d.log.Warn("systemd", "err", err)
 		}
 	}()
-	go d.tell(work)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		d.tell(work)
+	}()
 	err := d.pipeline(work)
 	cancel()
+	<-told
 
 	_ = d.notify.Stopping()
 	stopMQTT(err == nil && d.opts.UntilEnd)
@@ -232,6 +244,10 @@ func (d *Daemon) startMQTT(ctx context.Context) (stop func(patient bool)) {
 		if patient && d.client.Drain(ctx) == nil {
 			return
 		}
+		if !d.client.Status().Connected {
+			d.log.Warn("there is no broker to deliver to", "events", d.client.Stats().Queued)
+			return
+		}
 		quick, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin/2)
 		defer done()
 		if err := d.client.Drain(quick); err != nil {
@@ -249,11 +265,8 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	for _, c := range d.cameras {
 		cams.Go(func() error { d.follow(ctx, c); return nil })
 		cams.Go(func() error {
-			if d.opts.preload > 0 { // frames are prepared for the lanes that are there
-				select {
-				case <-d.units[0].attached:
-				case <-ctx.Done():
-				}
+			if c.camera.Each() && !d.settle(ctx, c) {
+				return nil
 			}
 			if err := c.camera.Run(ctx); err != nil {
 				failed <- err
@@ -264,12 +277,11 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	for _, u := range d.units {
 		models.Go(func() error {
 			candidates, err := d.candidates(u.name)
-			if err == nil {
-				err = u.run(ctx, candidates, d.opts.UntilEnd)
-			}
 			if err != nil {
+				u.giveUp(err)
 				failed <- err
 			}
+			u.run(ctx, candidates, d.opts.UntilEnd, func(err error) { failed <- err })
 			return nil
 		})
 	}
@@ -281,7 +293,7 @@ func (d *Daemon) pipeline(parent context.Context) error {
 		case err := <-failed:
 			errs = append(errs, err)
 			// One model that can't be served is no reason to stop the others.
-			if !d.opts.UntilEnd && len(errs) < len(d.units) {
+			if !d.opts.UntilEnd && !d.hopeless() {
 				continue
 			}
 			cancel()
@@ -300,6 +312,33 @@ func (d *Daemon) pipeline(parent context.Context) error {
 		return nil // stopped in order; what was wrong is in the log
 	}
 	return errors.Join(errs...)
+}
+
+// settle waits until every model that looks at a camera has its lane, or can't
+// be served: the first frames of a source whose every frame counts are for all
+// of them. It reports false where ctx ends before.
+func (d *Daemon) settle(ctx context.Context, c view) bool {
+	for _, u := range d.units {
+		if !slices.ContainsFunc(u.views, func(v view) bool { return v.name == c.name }) {
+			continue
+		}
+		select {
+		case <-u.settled:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// hopeless is whether no model can be served.
+func (d *Daemon) hopeless() bool {
+	for _, u := range d.units {
+		if u.Status().State != modelFailed {
+			return false
+		}
+	}
+	return true
 }
 
 // close gives back what New took. It is called once.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/sightd/sightd/internal/durable"
@@ -62,6 +63,23 @@ type OpenedEngine struct {
 	Build  time.Duration // what building took, now or then
 	Load   time.Duration // what loading took
 }
+
+// Clean removes what interrupted builds left.
+func (s EngineStore) Clean() error {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), buildPrefix) || durable.IsTemp(e.Name()) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(s.Dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// buildPrefix begins the names of folders in which engines are built.
+const buildPrefix = ".build-"
 
 // Open loads the engine of the prepared graph, and builds it before where the
 // store hasn't got it or has it damaged. When the build is about to begin,
@@ -135,7 +153,7 @@ func (s EngineStore) build(b Backend, key engineKey, graph []byte, bounded bool,
 		return 0, fmt.Errorf("make the folder for engines: %w", err)
 	}
 	start := time.Now()
-	tmp, err := os.MkdirTemp(s.Dir, ".build-")
+	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
 	if err != nil {
 		return 0, fmt.Errorf("build engine: %w", err)
 	}

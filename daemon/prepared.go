@@ -65,6 +65,9 @@ func (s EngineStore) Prepare(rel *release.Release, o PrepareOptions) (*Prepared,
 			if err != nil {
 				return nil, err
 			}
+			if again.Hash != p.Hash {
+				return nil, errors.New("the release has changed meanwhile")
+			}
 			return again.graph()
 		}
 		return p, nil
@@ -144,8 +147,11 @@ var program = sync.OnceValues(func() (string, error) {
 	// An ELF note: three words, the name "Go", then the ID.
 	const head = 16
 	b, err := s.Data()
-	if err != nil || len(b) <= head {
-		return "", fmt.Errorf("its build ID: %d bytes, %w", len(b), err)
+	if err != nil {
+		return "", err
+	}
+	if len(b) <= head {
+		return "", errors.New("its build ID is empty")
 	}
 	return string(b[head:]), nil
 })

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +68,10 @@ func (d *Daemon) candidates(name string) ([]*release.Release, error) {
 	own := d.factories[name]
 	failures := []error{own.err}
 	entries, err := d.store.Serving(name)
-	failures = append(failures, err)
+	if err != nil {
+		d.log.Error("installed releases can't be read", "model", name, "err", err)
+		failures = append(failures, err)
+	}
 	var all []*release.Release
 	for _, e := range entries {
 		if e.Number < own.number() {
@@ -109,8 +111,12 @@ func (d *Daemon) report(rel *release.Release, state release.State, err error) {
 }
 
 // progress tells the subscribers what is being done for a release on its way.
-func (d *Daemon) progress(rel *release.Release, phase string) {
-	d.sayRelease(rel.Spec.Name, mqtt.Release{Release: rel.Spec.Release, State: string(release.Staged), Phase: phase})
+func (d *Daemon) progress(rel *release.Release, phase string, err error) {
+	r := mqtt.Release{Release: rel.Spec.Release, State: string(release.Staged), Phase: phase}
+	if err != nil {
+		r.Reason = err.Error()
+	}
+	d.sayRelease(rel.Spec.Name, r)
 }
 
 func (d *Daemon) sayRelease(name string, r mqtt.Release) {
@@ -150,7 +156,7 @@ func (d *Daemon) note(rel *release.Release, state release.State, code release.Co
 
 // install takes a release, packed as .tar.zst, into the store and has its
 // model go over to it when it is ready.
-func (d *Daemon) install(ctx context.Context, archive io.Reader) error {
+func (d *Daemon) install(archive io.Reader) error {
 	rel, err := d.store.OpenArchive("the release sent", archive)
 	if err != nil {
 		return err
@@ -173,13 +179,7 @@ func (d *Daemon) install(ctx context.Context, archive io.Reader) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case d.units[i].offers <- installed:
-	case <-ctx.Done():
-		installed.Close()
-	case <-d.units[i].runner.ended:
-		installed.Close()
-	}
+	d.units[i].offer(installed)
 	return nil
 }
 
@@ -195,7 +195,12 @@ func (d *Daemon) Releases() (*release.Status, error) {
 	}
 	for i := range s.Models {
 		for _, u := range d.units {
-			if m := u.Status(); u.name == s.Models[i].Name && m.State == modelServing {
+			if u.name != s.Models[i].Name {
+				continue
+			}
+			// The store says what would serve; the daemon knows what does.
+			s.Models[i].Serving = 0
+			if m := u.Status(); m.State == modelServing {
 				s.Models[i].Serving = m.Release
 			}
 		}

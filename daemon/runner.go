@@ -69,6 +69,10 @@ type runner struct {
 	beat  atomic.Int64 // monotonic nanoseconds of the last sign of life
 	ended chan struct{}
 
+	next   *laneSet      // comes after the present one; nil: none
+	nextBy time.Duration // monotonic time when it comes whatever its lanes hold
+	last   []uint64      // by view: number of the frame that was taken last
+
 	result Result
 	taken  []camera.Frame // of the batch being gathered
 	from   []*stream
@@ -86,11 +90,21 @@ func newRunner(sink func(*Result)) *runner {
 	}
 }
 
+// handOver is how long a set waits for the first frames of its lanes before it
+// takes over without.
+const handOver = 5 * time.Second
+
 // run serves until ctx ends, or, where untilEnd, until every stream of its
 // set has ended and its last frame was classified.
 func (r *runner) run(ctx context.Context, set *laneSet, untilEnd bool) {
 	defer close(r.ended)
-	defer func() { set.Close() }()
+	defer func() {
+		set.Close()
+		if r.next != nil {
+			r.next.Close()
+		}
+	}()
+	r.last = make([]uint64, len(set.streams))
 	idle := time.NewTicker(idleBeat)
 	defer idle.Stop()
 	for ctx.Err() == nil {
@@ -98,7 +112,7 @@ func (r *runner) run(ctx context.Context, set *laneSet, untilEnd bool) {
 		worked := false
 		if set.batch == nil {
 			for _, s := range set.streams {
-				if f, ok := s.lane.Take(); ok {
+				if f, ok := r.take(s); ok {
 					r.single(set, s, f)
 					worked = true
 				}
@@ -106,33 +120,97 @@ func (r *runner) run(ctx context.Context, set *laneSet, untilEnd bool) {
 		} else {
 			worked = r.together(set)
 		}
-		if worked {
+		if r.next == nil {
 			select {
-			case next := <-r.swap:
-				set = r.change(set, next)
+			case r.next = <-r.swap:
+				r.nextBy = monotonic() + handOver
 			default:
 			}
+		}
+		if r.next != nil && (r.next.fed() || monotonic() > r.nextBy) {
+			set = r.change(set)
+			continue
+		}
+		if worked {
 			continue
 		}
 		if untilEnd && set.ended() {
 			return
 		}
+		swap := r.swap
+		if r.next != nil {
+			swap = nil // one after the other
+		}
 		select {
 		case <-r.wake:
 		case <-idle.C:
-		case next := <-r.swap:
-			set = r.change(set, next)
+		case r.next = <-swap:
+			r.nextBy = monotonic() + handOver
 		case <-ctx.Done():
 		}
 	}
 }
 
-func (r *runner) change(old, next *laneSet) *laneSet {
+// take claims a stream's next frame. What another set's lane has given already
+// isn't given again.
+func (r *runner) take(s *stream) (camera.Frame, bool) {
+	for {
+		f, ok := s.lane.Take()
+		if !ok {
+			return f, false
+		}
+		if f.Seq > r.last[s.index] {
+			r.last[s.index] = f.Seq
+			return f, true
+		}
+		s.lane.Release(f)
+	}
+}
+
+// fed is whether the lanes of all sources whose every frame counts hold a
+// frame: the old lanes hold all before it then.
+func (s *laneSet) fed() bool {
+	for _, st := range s.streams {
+		if st.lane.Each() && !st.lane.Waiting() && !st.lane.Ended() {
+			return false
+		}
+	}
+	return true
+}
+
+// change has the old set finish the frames that count and the next one serve.
+func (r *runner) change(old *laneSet) *laneSet {
+	// The worker waits for the new lanes by now, so what the old ones hold has
+	// an end: their slots at most.
+	for _, s := range old.streams {
+		for range 2 * len(s.lane.Slots()) {
+			if !s.lane.Each() {
+				break
+			}
+			f, ok := r.take(s)
+			if !ok {
+				break
+			}
+			r.one(old, s, f)
+		}
+	}
 	old.Close()
+	next := r.next
+	r.next = nil
 	if next.serve != nil {
 		next.serve()
 	}
 	return next
+}
+
+// one runs a single frame also where frames run in batches.
+func (r *runner) one(set *laneSet, s *stream, f camera.Frame) {
+	if set.batch == nil || f.Err != "" {
+		r.single(set, s, f)
+		return
+	}
+	r.gather(set, s, f)
+	r.flush(set)
 }
 
 func (s *laneSet) ended() bool {
@@ -171,7 +249,7 @@ func (r *runner) single(set *laneSet, s *stream, f camera.Frame) {
 func (r *runner) together(set *laneSet) bool {
 	worked := false
 	for _, s := range set.streams {
-		f, ok := s.lane.Take()
+		f, ok := r.take(s)
 		if !ok {
 			continue
 		}
@@ -180,15 +258,20 @@ func (r *runner) together(set *laneSet) bool {
 			r.single(set, s, f)
 			continue
 		}
-		copy(set.batch[len(r.taken)*set.frame:][:set.frame], s.lane.Slots()[f.Slot])
-		s.lane.Release(f)
-		r.taken, r.from = append(r.taken, f), append(r.from, s)
+		r.gather(set, s, f)
 		if len(r.taken) == len(set.bound) {
 			r.flush(set)
 		}
 	}
 	r.flush(set)
 	return worked
+}
+
+// gather copies a frame behind those that wait for the next run.
+func (r *runner) gather(set *laneSet, s *stream, f camera.Frame) {
+	copy(set.batch[len(r.taken)*set.frame:][:set.frame], s.lane.Slots()[f.Slot])
+	s.lane.Release(f)
+	r.taken, r.from = append(r.taken, f), append(r.from, s)
 }
 
 func (r *runner) flush(set *laneSet) {

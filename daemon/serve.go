@@ -169,6 +169,7 @@ func (d *Daemon) tell(ctx context.Context) {
 	defer tick.Stop()
 	last, since := d.Status(), time.Now()
 	for {
+		d.noteRetained()
 		s := d.Status()
 		b, err := json.Marshal(health(s, last, time.Since(since)))
 		if err != nil {
@@ -176,7 +177,6 @@ func (d *Daemon) tell(ctx context.Context) {
 		} else {
 			d.say.SetState(mqtt.TopicHealth, b)
 		}
-		d.noteRetained()
 		_ = d.notify.Status(statusLine(s)) // a line for people; the log has all of it
 		last, since = s, time.Now()
 		select {

@@ -28,18 +28,18 @@ type unit struct {
 	runner    *runner
 	offers    chan *release.Release // releases to go over to, while it serves
 	report    func(*release.Release, release.State, error)
-	progress  func(rel *release.Release, phase string)
+	progress  func(rel *release.Release, phase string, err error)
 	log       *slog.Logger
 
 	infer prometheus.Observer
 	age   []prometheus.Observer // by view
 
-	attached chan struct{} // closed when a release has its lanes
+	settled chan struct{} // closed when a release has its lanes, or none can be served
 
 	// The runner's own.
 	top     []Score
 	first   int
-	failing bool
+	failing []bool // by view
 
 	errors    atomic.Uint64 // frames that gave no scores
 	lastFrame atomic.Int64  // monotonic nanoseconds, of the last that did
@@ -48,34 +48,72 @@ type unit struct {
 	status ModelStatus
 }
 
+// offer has the unit go over to a release when it is ready. It never waits; of
+// several that wait, the latest counts. One caller at a time.
+func (u *unit) offer(rel *release.Release) {
+	select {
+	case old := <-u.offers:
+		old.Close()
+	default:
+	}
+	u.offers <- rel
+}
+
 // run serves the first of the candidates that can be, best first, until ctx
-// ends or, with untilEnd, until every source has ended. It fails where none
-// of them can be served.
-func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd bool) error {
+// ends or, with untilEnd, until every source has ended. Where none of them can
+// be served it calls hopeless and, unless untilEnd, waits for a release that
+// is installed.
+func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd bool, hopeless func(error)) {
+	settle := sync.OnceFunc(func() { close(u.settled) })
+	defer settle()
 	var set *laneSet
-	var p *Prepared
-	var serving *release.Release
 	var failures []error
+	var reason string
 	for _, rel := range candidates {
 		var err error
-		if set, p, err = u.open(ctx, rel); err == nil {
-			serving = rel
+		if set, err = u.open(ctx, rel); err == nil {
 			break
 		}
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		u.fail(rel, err)
+		if reason == "" {
+			reason = u.Status().Reason
+		}
 		failures = append(failures, fmt.Errorf("model %s, release %d: %w", u.name, rel.Spec.Release, err))
 	}
 	if set == nil {
-		return errors.Join(failures...)
+		settle()
+		if len(failures) > 0 {
+			hopeless(errors.Join(failures...))
+		}
+		if untilEnd {
+			return
+		}
 	}
-	u.serve(serving, p, set)
-	close(u.attached)
-	go u.change(ctx)
+	for set == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case rel := <-u.offers:
+			set = u.tryOpen(ctx, rel)
+		}
+	}
+	set.serve()
+	if reason != "" { // why a better one doesn't serve
+		u.mu.Lock()
+		u.status.Reason = reason
+		u.mu.Unlock()
+	}
+	settle()
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		u.change(ctx)
+	}()
 	u.runner.run(ctx, set, untilEnd)
-	return nil
+	<-changed
 }
 
 // change opens the releases that are offered while another serves, and hands
@@ -88,13 +126,10 @@ func (u *unit) change(ctx context.Context) {
 		case <-u.runner.ended:
 			return
 		case rel := <-u.offers:
-			set, p, err := u.open(ctx, rel)
-			if err != nil {
-				u.fail(rel, err)
-				rel.Close()
+			set := u.tryOpen(ctx, rel)
+			if set == nil {
 				continue
 			}
-			set.serve = func() { u.serve(rel, p, set) }
 			select {
 			case u.runner.swap <- set:
 			case <-u.runner.ended:
@@ -104,31 +139,46 @@ func (u *unit) change(ctx context.Context) {
 	}
 }
 
+// tryOpen opens an offered release; nil where it can't be served, which is
+// said then.
+func (u *unit) tryOpen(ctx context.Context, rel *release.Release) *laneSet {
+	set, err := u.open(ctx, rel)
+	if err == nil {
+		return set
+	}
+	if ctx.Err() == nil {
+		u.fail(rel, err)
+	}
+	rel.Close()
+	return nil
+}
+
 // open makes a release ready to serve: prepared, built or loaded, warmed, and
 // with lanes at every camera.
-func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, *Prepared, error) {
+func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, error) {
 	u.state(modelPreparing, rel)
 	p, err := u.engines.Prepare(rel, PrepareOptions{u.precision, u.batch, u.backend.Saturates()})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	e, err := u.engines.Open(u.backend, p, func() { u.state(modelBuilding, rel) })
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := warm(e, p); err != nil {
 		e.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	if ctx.Err() != nil {
 		e.Close()
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
 	set, err := attach(e, p, u.views, u.runner.wake)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return set, p, nil
+	set.serve = func() { u.serve(rel, p, set) }
+	return set, nil
 }
 
 // state notes what is being done for a release, while none serves; an engine
@@ -141,7 +191,7 @@ func (u *unit) state(state string, rel *release.Release) {
 	}
 	u.mu.Unlock()
 	u.log.Info(state, "model", u.name, "release", rel.Spec.Release)
-	u.progress(rel, state)
+	u.progress(rel, state, nil)
 }
 
 func (u *unit) fail(rel *release.Release, err error) {
@@ -155,7 +205,16 @@ func (u *unit) fail(rel *release.Release, err error) {
 	// What is wrong with the release itself condemns it; a full disk doesn't.
 	if release.CodeOf(err) != "" {
 		u.report(rel, release.Rejected, err)
+	} else {
+		u.progress(rel, modelFailed, err)
 	}
+}
+
+// giveUp notes that there is no release at all to serve.
+func (u *unit) giveUp(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.status.State, u.status.Reason = modelFailed, err.Error()
 }
 
 // serve makes the set's release the one that speaks. The runner calls it
@@ -202,12 +261,12 @@ func (u *unit) sink(r *Result) {
 	}
 	// One line when it begins to fail and one when it works again.
 	switch {
-	case r.Err != nil && !u.failing:
+	case r.Err != nil && !u.failing[i]:
 		u.log.Error("frame can't be classified", "model", u.name, "camera", r.Stream.camera, "frame", r.Frame.Seq, "err", r.Err)
-	case r.Err == nil && u.failing:
-		u.log.Info("frames are classified again", "model", u.name)
+	case r.Err == nil && u.failing[i]:
+		u.log.Info("frames are classified again", "model", u.name, "camera", r.Stream.camera)
 	}
-	u.failing = r.Err != nil
+	u.failing[i] = r.Err != nil
 }
 
 // Status returns the model's status.

@@ -37,6 +37,8 @@ type watch struct {
 	source  mqtt.Model
 	first   int
 
+	labelled bool // a label is current
+
 	frames atomic.Uint64 // classified
 
 	mu     sync.Mutex
@@ -57,7 +59,10 @@ func (w *watch) serve(source mqtt.Model, p *Prepared) {
 	w.mu.Lock()
 	label := w.status.Label
 	w.mu.Unlock()
-	i := slices.Index(p.Labels, label)
+	i := none
+	if w.labelled { // a class may be called none, too
+		i = slices.Index(p.Labels, label)
+	}
 	w.decider.current, w.decider.candidate = i, i // -1, where it isn't there, is none
 	if i == none {
 		w.state(none, 0, nil, monotonic())
@@ -93,6 +98,7 @@ func (w *watch) observe(f camera.Frame, scores []float32, top []Score, infer, no
 // state makes the label with the given index current.
 func (w *watch) state(label int, score float32, top []Score, at time.Duration) {
 	name := mqtt.NoLabel
+	w.labelled = label != none
 	if label != none {
 		name = w.labels[label]
 	}
