@@ -47,6 +47,10 @@ func StartBroker(listen string, log *slog.Logger) (*Broker, error) {
 	limits.MaximumClients = maxBrokerClients
 	limits.MaximumPacketSize = 1 << 20
 	limits.MaximumSessionExpiryInterval = 3600 // seconds that it keeps messages for a subscriber that is gone
+	// 0 is never. By default the broker forgets a retained state after a day, and
+	// at once when the clock jumps ahead by more, which boards without a battery
+	// do. What is retained is bounded by the topics of the devices.
+	limits.MaximumMessageExpiryInterval = 0
 	server := mochi.New(&mochi.Options{
 		Capabilities:           limits,
 		SysTopicResendInterval: 30,

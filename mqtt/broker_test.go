@@ -97,3 +97,12 @@ func TestBrokerLogs(t *testing.T) {
 		t.Errorf("the log is %s; want one line, about who can reach the broker", out.String())
 	}
 }
+
+// A state holds until it changes, however far the clock is moved.
+func TestBrokerKeepsRetainedStates(t *testing.T) {
+	t.Parallel()
+	b := broker(t)
+	if d := b.server.Options.Capabilities.MaximumMessageExpiryInterval; d != 0 {
+		t.Errorf("the broker forgets retained states after %d s", d)
+	}
+}

@@ -38,7 +38,7 @@ func (p Policy) Admit(r *Release) error {
 			return err
 		}
 	}
-	if v := "v" + strings.TrimPrefix(p.Version, "v"); semver.IsValid(v) && semver.Compare(v, "v"+m.Sightd) < 0 {
+	if p.olderThan(m.Sightd) {
 		return rejectf(NeedsNewerSightd, "%s needs sightd %s or later, this is %s", r.from, m.Sightd, p.Version)
 	}
 	if !matchesAny(m.For.Devices, p.Device) {
@@ -48,6 +48,16 @@ func (p Policy) Admit(r *Release) error {
 		return rejectf(NotForThisDevice, "%s is for the modules %s, this is %q", r.from, strings.Join(m.For.Modules, ", "), p.Module)
 	}
 	return nil
+}
+
+// olderThan compares without what follows a hyphen: git describe writes a build
+// of commits after 0.1.0 as v0.1.0-5-gabc, which sorts before 0.1.0.
+func (p Policy) olderThan(wanted string) bool {
+	v := "v" + strings.TrimPrefix(p.Version, "v")
+	if !semver.IsValid(v) {
+		return false
+	}
+	return semver.Compare(strings.TrimSuffix(v, semver.Prerelease(v)+semver.Build(v)), "v"+wanted) < 0
 }
 
 func (p Policy) verify(r *Release, model string) error {
