@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sightd/sightd/internal/testenv"
+	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
 )
 
@@ -160,5 +162,84 @@ func TestTheFactoryReleaseServesWhereTheInstalledOneCannot(t *testing.T) {
 	}
 	if s := d.Status().Models[0]; s.Release != 1 || !s.Factory {
 		t.Errorf("%+v served, want the factory release", s)
+	}
+}
+
+func TestEveryFrameIsClassifiedOnceAcrossAHandOver(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "noise", Source: "test:noise?each=true"})
+	c.Releases.RequireSignature = false
+	c.Events.Mode, c.Events.MinScore, c.Events.MaxRate = "every", 0, 0
+	sub := subscribe(t, "mqtt://"+c.MQTT.Embedded)
+	d, _ := start(t, c, false)
+	control, err := DialControl(c.ControlSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := func() []string { return sub.on("sightd/box/noise/events") }
+	for release := 1; release <= 3; release++ {
+		if release > 1 {
+			if err := control.Install(t.Context(), bytes.NewReader(packed(t, release))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, fmt.Sprintf("release %d serves", release), func() bool { return d.units[0].Status().Release == release })
+		n := len(events())
+		eventually(t, "frames go on", func() bool { return len(events()) > n+3 })
+	}
+	var last uint64
+	for _, raw := range events() {
+		var e mqtt.Event
+		if err := json.Unmarshal([]byte(raw), &e); err != nil {
+			t.Fatal(err)
+		}
+		if seq := e.Data.Frame.Seq; last != 0 && seq != last+1 {
+			t.Errorf("frame %d after %d", seq, last)
+		}
+		last = e.Data.Frame.Seq
+	}
+}
+
+func TestAModelThatFailedServesTheReleaseInstalledNext(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, CameraConfig{Name: "noise", Source: "test:noise"})
+	c.Releases.RequireSignature = false
+	c.Models = append(c.Models, ModelConfig{Name: "other", Release: t.TempDir()})
+	d, _ := start(t, c, false)
+	other := d.units[1]
+	eventually(t, "the other model has failed", func() bool { return other.Status().State == modelFailed })
+	eventually(t, "the good one serves", func() bool { return d.units[0].Status().State == modelServing })
+	status, err := d.Releases()
+	if err != nil || status.Models[1].Serving != 0 {
+		t.Errorf("%+v, %v: want none to serve", status, err)
+	}
+	control, err := DialControl(c.ControlSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2, "name: lite0", "name: other"))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it serves", func() bool { s := other.Status(); return s.State == modelServing && s.Frames > 0 })
+}
+
+func TestTheControlSocketReplacesNothingThatLives(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "precious.txt")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenControl(file); err == nil {
+		t.Error("a file was replaced")
+	}
+	socket := filepath.Join(dir, "control.sock")
+	l, err := listenControl(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := listenControl(socket); err == nil || !strings.Contains(err.Error(), "another sightd") {
+		t.Errorf("error %v, want one that names another sightd", err)
 	}
 }
