@@ -81,6 +81,9 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	if len(cfg.Models) == 0 {
 		return nil, errors.New("the configuration has no model: add one under models")
 	}
+	if cfg.Releases.Activate != "auto" {
+		return nil, fmt.Errorf("releases.activate: %s: this version activates a release as soon as it is ready: leave it at auto", cfg.Releases.Activate)
+	}
 	if len(cfg.Cameras) == 0 {
 		d.log.Warn("the configuration has no camera: there is nothing to classify")
 	}
