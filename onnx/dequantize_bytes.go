@@ -128,9 +128,10 @@ func (d *dequantizer) pad(n *pb.NodeProto, q *quantisedTensor) error {
 	return nil
 }
 
-// clip makes of a Clip of quantised numbers the one in floating point. Nothing is
-// left of one that cuts off what lies beyond the grid that 127 steps make, as
-// Quantize writes it.
+// clip makes of a Clip of quantised numbers the one in floating point. As Quantize
+// writes it, a bound above that is the end of the grid, 127 steps, is none of the
+// network, unless it is that of ReLU6 or there is a bound below beside zero. Nothing
+// is left of a Clip that cuts off nothing else.
 func (d *dequantizer) clip(n *pb.NodeProto, q *quantisedTensor) (nothing bool, err error) {
 	if len(q.scales) > 1 || len(n.GetInput()) > 3 || len(n.GetOutput()) != 1 {
 		return false, errors.New("want one with a number for each bound, and one scale: " + wantQDQ)
@@ -149,18 +150,19 @@ func (d *dequantizer) clip(n *pb.NodeProto, q *quantisedTensor) (nothing bool, e
 	}
 	zero := q.zero()
 	value := func(v int64) float32 { return float32(v-zero) * q.scales[0] }
-	six := isSix(hi-zero, q.params)
-	upper := hi < most && (hi-zero != 127 || six)
+	relu := lo == zero
+	six := isSix(hi-zero, q.params) && (relu || hi < most)
+	upper := six || hi < most && hi-zero != 127 || lo > least && !relu
 	q.top = min(q.top, max(hi-zero, 1))
 	switch {
 	case lo <= least && !upper:
 		return true, nil
-	case lo == zero && !upper:
+	case relu && !upper:
 		n.OpType, n.Input = proto.String("Relu"), n.Input[:1]
 		return false, nil
 	}
 	n.Input = []string{n.Input[0], "", ""}
-	if lo > least || lo == zero {
+	if lo > least || relu {
 		n.Input[1] = d.number(nodeName(n)+"_min", value(lo))
 	}
 	if upper {

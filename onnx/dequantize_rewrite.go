@@ -18,6 +18,7 @@ type dequantizer struct {
 	captured    map[string]bool // tensors that graphs inside nodes read
 	constant    map[string]bool // tensors that don't depend on the model's input
 	weights     map[string]bool // of these, those that were quantised
+	cutWeights  []string        // of these, those of which the largest were cut off
 	nonNegative map[string]bool
 
 	bytes map[string]*quantisedTensor // tensors of quantised numbers
@@ -123,9 +124,7 @@ func (d *dequantizer) quantize(n *pb.NodeProto) error {
 	q := &quantisedTensor{params: p, raw: x, float: x, weight: d.constant[x], top: hi - p.zero()}
 	d.setBytes(n.GetOutput()[0], q)
 	if q.weight {
-		d.weights[x] = true
-		d.report.Weights++
-		return nil
+		return d.floatWeight(x, p)
 	}
 	typ := d.f.of(x).typ
 	if typ != pb.TensorProto_UNDEFINED && !isFloat(typ) {
@@ -141,6 +140,22 @@ func (d *dequantizer) quantize(n *pb.NodeProto) error {
 	}
 	if p.positive() && !d.nonNegative[x] {
 		q.float = d.restore(relu{x, isSix(q.top, p)})
+	}
+	return nil
+}
+
+// floatWeight takes note of a constant that stands in the model in floating point.
+func (d *dequantizer) floatWeight(name string, p *params) error {
+	d.weights[name] = true
+	d.report.Weights++
+	if t := d.index.initializer[name]; t != nil {
+		cuts, err := p.cuts(t)
+		if err != nil {
+			return err
+		}
+		if cuts {
+			d.cutWeights = append(d.cutWeights, name)
+		}
 	}
 	return nil
 }

@@ -145,6 +145,10 @@ func listed(names []string) string {
 func (m *Model) report(d *dequantizer) error {
 	g := m.proto.GetGraph()
 	r := &d.report
+	if len(r.Scales) == 0 {
+		r.Notes = append(r.Notes, "no activation is quantised, weights alone are: there is nothing for a calibration cache")
+		return nil
+	}
 	have := m.Tensors()
 	for name := range r.Scales {
 		if !have[name] { // of nodes that no output needed
@@ -169,9 +173,8 @@ func (m *Model) report(d *dequantizer) error {
 	d.note(missing, "not quantised and without a scale, so TensorRT runs the layers beside them in higher precision")
 	d.note(d.unquantised(g), "layers of which the weights weren't quantised, though what they read and make was: "+
 		"they may be meant to stay in floating point")
-	if len(r.Scales) == 0 {
-		r.Notes = append(r.Notes, "no activation is quantised, weights alone are: there is nothing for a calibration cache")
-	}
+	d.note(d.cutWeights, "weights of which the largest were cut off when they were quantised; TensorRT scales by the largest, "+
+		"so its INT8 weights are coarser")
 	return nil
 }
 

@@ -3,6 +3,7 @@ package onnx
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/sightd/sightd/onnx/internal/pb"
@@ -53,20 +54,9 @@ func (p *params) dequantised(t *pb.TensorProto, name string) (*pb.TensorProto, e
 		return nil, fmt.Errorf("the tensor %q is of %s and its zero point of %s: the model is damaged, export it again",
 			t.GetName(), pb.TensorProto_DataType(t.GetDataType()), p.typ)
 	}
-	inner := len(q)
-	if len(p.scales) > 1 {
-		axis, err := axisOf(p.axis, len(t.GetDims()))
-		if err != nil {
-			return nil, err
-		}
-		if n := t.GetDims()[axis]; n != int64(len(p.scales)) {
-			return nil, fmt.Errorf("%d scales along axis %d of the tensor %q, want %d: the model is damaged, export it again",
-				len(p.scales), axis, t.GetName(), n)
-		}
-		inner = 1
-		for _, d := range t.GetDims()[axis+1:] {
-			inner *= int(d)
-		}
+	inner, err := p.inner(t)
+	if err != nil {
+		return nil, err
 	}
 	v := make([]float32, len(q))
 	for i := range v {
@@ -78,4 +68,44 @@ func (p *params) dequantised(t *pb.TensorProto, name string) (*pb.TensorProto, e
 		v[i] = float32(q[i]-zero) * p.scales[c]
 	}
 	return floatTensor(name, slices.Clone(t.GetDims()), v...), nil
+}
+
+// inner is how many elements of t follow one another with the same scale.
+func (p *params) inner(t *pb.TensorProto) (int, error) {
+	inner := 1
+	first := 0
+	if len(p.scales) > 1 {
+		axis, err := axisOf(p.axis, len(t.GetDims()))
+		if err != nil {
+			return 0, err
+		}
+		if n := t.GetDims()[axis]; n != int64(len(p.scales)) {
+			return 0, fmt.Errorf("%d scales along axis %d of the tensor %q, want %d: the model is damaged, export it again",
+				len(p.scales), axis, t.GetName(), n)
+		}
+		first = axis + 1
+	}
+	for _, d := range t.GetDims()[first:] {
+		inner *= int(d)
+	}
+	return max(inner, 1), nil
+}
+
+// cuts says whether the scales are too small for the weights t, by more than a
+// hundredth, so that the largest weights were cut off.
+func (p *params) cuts(t *pb.TensorProto) (bool, error) {
+	v, err := floats(t)
+	if err != nil {
+		return false, err
+	}
+	inner, err := p.inner(t)
+	if err != nil {
+		return false, err
+	}
+	for i, w := range v {
+		if s := p.scales[i/inner%len(p.scales)]; math.Abs(float64(w)) > 128*1.01*float64(s) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
