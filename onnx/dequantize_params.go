@@ -32,6 +32,9 @@ func (d *dequantizer) paramsOf(n *pb.NodeProto) (*params, error) {
 		return nil, fmt.Errorf("its scale %q isn't constant: %s", arg(n, 1), fold)
 	}
 	p := &params{axis: attrInt(n, "axis", 1), float: pb.TensorProto_DataType(scale.GetDataType())}
+	if t := d.f.of(arg(n, 0)); p.axis < 0 && t.ranked {
+		p.axis += int64(len(t.dims))
+	}
 	var err error
 	if p.scales, err = floats(scale); err != nil {
 		return nil, fmt.Errorf("its scale: %w", err)

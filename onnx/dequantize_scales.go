@@ -155,10 +155,8 @@ func (m *Model) report(d *dequantizer) error {
 			delete(r.Scales, name)
 		}
 	}
-	if n := spread(g, r.Scales); n > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d tensors that weren't quantised have the scale of one with the same values, "+
-			"before or behind a layer that only moves or cuts them off", n))
-	}
+	d.note(spread(g, r.Scales), "not quantised; the scale is that of a tensor with the same values, before or behind "+
+		"a layer that only moves them or cuts them off")
 	list, err := m.Activations()
 	if err != nil {
 		return err
@@ -196,18 +194,24 @@ func (d *dequantizer) unquantised(g *pb.GraphProto) []string {
 
 var weighted = set("Conv", "ConvTranspose", "Gemm", "MatMul")
 
-// spread gives scales to tensors that hold values of others, and says to how many.
+// spread gives scales to tensors that hold values of others, and lists these.
 // What comes out of a layer that moves values or cuts them off has the scale of
 // what goes in; so has what goes into such a layer and nowhere else, as rounding
 // before it is the same as behind it.
-func spread(g *pb.GraphProto, scales map[string]float32) int {
+func spread(g *pb.GraphProto, scales map[string]float32) []string {
 	x := indexOf(g)
-	before := len(scales)
+	var given []string
+	give := func(tensor string, scale float32) {
+		if scales[tensor] == 0 && tensor != "" {
+			scales[tensor] = scale
+			given = append(given, tensor)
+		}
+	}
 	for _, n := range g.GetNode() {
 		if scale, ok := taken(n, x, scales); ok {
 			for i, o := range n.GetOutput() {
-				if (i == 0 || n.GetOpType() == "Split") && scales[o] == 0 && o != "" {
-					scales[o] = scale
+				if i == 0 || n.GetOpType() == "Split" {
+					give(o, scale)
 				}
 			}
 		}
@@ -218,12 +222,12 @@ func spread(g *pb.GraphProto, scales map[string]float32) int {
 			continue
 		}
 		for _, t := range dataOf(n) {
-			if scales[t] == 0 && x.only(t) != nil && x.initializer[t] == nil {
-				scales[t] = scale
+			if x.only(t) != nil && x.initializer[t] == nil {
+				give(t, scale)
 			}
 		}
 	}
-	return len(scales) - before
+	return given
 }
 
 // onGrid says whether values on a grid are on it still behind the node.
