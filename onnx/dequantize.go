@@ -40,12 +40,14 @@ type DequantizeReport struct {
 //
 // A cache is for symmetric numbers. Signed ones around 0 and unsigned ones around
 // 128 are on the same grid. Unsigned ones from 0 on, of what isn't negative, get
-// the scale with which 127 is what 255 was: that grid is half as fine. Their
-// QuantizeLinear cuts off what is negative; where no ReLU does that too, a Clip
-// stands there now. Other zero points are refused, and so are scales by channel
-// of activations, other types than 8 bits, and operators that work on quantised
-// numbers, but for those that only move or clip them.
+// the scale with which 127 is what 255 was: that grid is half as fine. Where
+// QuantizeLinear alone cut off what is negative, as ONNX Runtime leaves it to do, a
+// ReLU stands there now, or a ReLU6 where its numbers end at 6. Other zero points
+// are refused, and so are scales by channel of activations, other types than 8
+// bits, and operators that work on quantised numbers, but for those that only move
+// or clip them.
 //
+// Nodes that no output of the graph needs are taken out too.
 // With an error, the model is as it was.
 func (m *Model) Dequantize() (DequantizeReport, error) {
 	work := m.Clone()

@@ -42,6 +42,7 @@ func (d *dequantizer) onBytes(n *pb.NodeProto) error {
 	for _, t := range data {
 		q.top = max(q.top, d.bytes[t].top)
 	}
+	wants := ""
 	switch op {
 	case "Pad":
 		if err := d.pad(n, &q); err != nil {
@@ -57,17 +58,17 @@ func (d *dequantizer) onBytes(n *pb.NodeProto) error {
 			d.flows = append(d.flows, [2]string{data[0], n.GetOutput()[0]})
 			return nil
 		}
+		if isQuantize(d.index.producer[data[0]]) { // then what is cut off is what the name was for
+			wants, d.bytes[data[0]].wants = q.wants, ""
+		}
 	}
 	for i, o := range n.GetOutput() {
 		if o == "" || i > 0 && op != "Split" {
 			continue // left out, or the indices of a MaxPool
 		}
 		out := q
-		name, free := d.floatName(o)
-		if !free {
-			out.wants, name = name, d.unique(name)
-		}
-		out.float, out.raw = name, name
+		out.float, out.wants = d.floatName(o, wants)
+		out.raw = out.float
 		n.Output[i] = out.float
 		d.setBytes(o, &out)
 		for _, t := range data {
@@ -78,15 +79,18 @@ func (d *dequantizer) onBytes(n *pb.NodeProto) error {
 	return nil
 }
 
-// floatName is how the floating-point values of a quantised tensor are to be
-// called: as what dequantises it, if anything does.
-func (d *dequantizer) floatName(tensor string) (name string, free bool) {
+// floatName is how the floating-point values of a quantised tensor are called, and
+// how they want to be called in the end, "" where that is the same.
+func (d *dequantizer) floatName(tensor, wants string) (string, string) {
 	for _, c := range d.index.consumers[tensor] {
 		if isDequantize(c) && arg(c, 0) == tensor && c.GetOutput()[0] != "" {
-			return c.GetOutput()[0], true
+			return c.GetOutput()[0], ""
 		}
 	}
-	return strings.TrimSuffix(tensor, "_quantized"), false
+	if wants == "" {
+		wants = strings.TrimSuffix(tensor, "_quantized")
+	}
+	return d.unique(wants), wants
 }
 
 // scalar returns the number that input i of a node is, fallback where it has none.
@@ -154,8 +158,10 @@ func (d *dequantizer) clip(n *pb.NodeProto, q *quantisedTensor) (nothing bool, e
 	six := isSix(hi-zero, q.params) && (relu || hi < most)
 	upper := six || hi < most && hi-zero != 127 || lo > least && !relu
 	q.top = min(q.top, max(hi-zero, 1))
+	uncut := q.uncut
+	q.uncut = false
 	switch {
-	case lo <= least && !upper:
+	case lo <= least && !upper && !uncut:
 		return true, nil
 	case relu && !upper:
 		n.OpType, n.Input = proto.String("Relu"), n.Input[:1]

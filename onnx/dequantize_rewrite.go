@@ -40,6 +40,7 @@ type quantisedTensor struct {
 	float  string // where the numbers' values are in floating point
 	wants  string // how that is to be called if nothing else is called so; "" where it has its name
 	weight bool   // depends on no input: it has no scale to keep
+	uncut  bool   // float may be negative, and the Clip that reads the numbers is a ReLU
 	top    int64  // how far above the zero point numbers can be
 }
 
@@ -139,6 +140,10 @@ func (d *dequantizer) quantize(n *pb.NodeProto) error {
 		}
 	}
 	if p.positive() && !d.nonNegative[x] {
+		if c := d.index.only(n.GetOutput()[0]); c != nil && standard(c) && c.GetOpType() == "Clip" {
+			q.uncut = true
+			return nil
+		}
 		q.float = d.restore(relu{x, isSix(q.top, p)})
 	}
 	return nil

@@ -119,6 +119,34 @@ func TestDequantizeUndoesQuantize(t *testing.T) {
 	}
 }
 
+// Also ReLU6, of which Quantize leaves nothing where the grid ends at 6.
+func TestDequantizeGivesTheDemoModelItsNodesBack(t *testing.T) {
+	t.Parallel()
+	for name, o := range flavours {
+		m, err := Read(demoModel())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := operatorsOf(m)
+		scales := map[string]float32{}
+		for i, a := range activationsOf(t, m) {
+			scales[i] = 0.01 + 0.001*float32(a.Index%9)
+			if a.Op == "Clip" {
+				scales[i] = 6.0 / 127
+			}
+		}
+		q, err := m.Quantize(scales, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := dequantized(t, m)
+		sameScales(t, r.Scales, q)
+		if got := operatorsOf(m); got != before {
+			t.Errorf("%s: %s, want %s", name, got, before)
+		}
+	}
+}
+
 // quantizeStatic is a case of quantize_static.py.
 type quantizeStatic struct {
 	Model      string         `json:"model"`

@@ -55,6 +55,8 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal("encode, decode, encode isn't stable")
 		}
 		_, _ = m.Activations()
+		_, _ = m.Clone().Dequantize()
+		exposeAll(t, m.Clone())
 		image, err := m.Image()
 		_, _ = m.Classes()
 		_ = m.SetBatch(3)
@@ -67,6 +69,31 @@ func FuzzDecode(f *testing.F) {
 		}
 		_ = m.SetBatch(2)
 	})
+}
+
+// exposeAll makes all tensors that can be outputs ones, and sees that the model can
+// be read again.
+func exposeAll(t *testing.T, m *Model) {
+	var names []string
+	f := m.infer()
+	for _, name := range slices.Sorted(maps.Keys(m.Tensors())) {
+		if f.exposable(name) == nil {
+			names = append(names, name)
+		}
+	}
+	if f.err != nil || len(names) == 0 {
+		return
+	}
+	if err := m.Expose(names); err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode(b); err != nil {
+		t.Fatalf("with its tensors exposed: %v", err)
+	}
 }
 
 // Graphs of any operators with any attributes, which bytes alone seldom make.
