@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sightd/sightd/onnx/internal/pb"
 )
 
@@ -261,8 +263,15 @@ func (d *dequantizer) renamable(tensor string) bool {
 func (d *dequantizer) weight(n *pb.NodeProto, p *params) error {
 	in, out := arg(n, 0), n.GetOutput()[0]
 	t := d.constantOf(in)
-	if t == nil || t != d.index.initializer[in] {
+	if t == nil {
 		return fmt.Errorf("it reads %q, which is neither a constant nor what QuantizeLinear makes: %s", in, wantQDQ)
+	}
+	if dims := d.f.of(in).sizes(); !slices.Equal(dims, t.GetDims()) { // it has another shape than the constant
+		t = proto.Clone(t).(*pb.TensorProto)
+		t.Dims = dims
+		if err := checkTensor(t); err != nil {
+			return fmt.Errorf("the constant %q, in the shape that it is read in: %w", in, err)
+		}
 	}
 	if typ := pb.TensorProto_DataType(attrInt(n, "output_dtype", int64(p.float))); typ != pb.TensorProto_FLOAT {
 		return fmt.Errorf("it makes %s of the constant %q, want float32: export the model in float32", typ, in)
