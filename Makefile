@@ -24,7 +24,7 @@ VENV := build/venv/.complete
 
 BUILD_PACKAGES := ca-certificates g++ pkg-config libopencv-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-TEST_PACKAGES := mosquitto protobuf-compiler qemu-user systemd
+TEST_PACKAGES := chromium mosquitto protobuf-compiler qemu-user systemd
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
