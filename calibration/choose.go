@@ -21,6 +21,10 @@ const (
 // first one is chosen.
 var Algorithms = []string{Entropy, MinMax, Percentile}
 
+// DefaultPercentile is what is kept of an activation's values, in percent: a
+// value in ten thousand is beyond the range.
+const DefaultPercentile = 99.99
+
 // heldBack is the part of the images that Choose compares with and Observe then
 // leaves out: a fifth.
 const heldBack = 5

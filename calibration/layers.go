@@ -67,12 +67,7 @@ func (s *Study) Rank(ctx context.Context, layers []*Layer, scales map[string]flo
 	}
 	n := min(layerImages, len(s.sample))
 	images, at := s.sample[:n], s.all()[:n]
-	var ranked []*Layer
-	for _, l := range layers {
-		if l.INT8 {
-			ranked = append(ranked, l)
-		}
-	}
+	ranked := ByCost(layers)
 	err := s.pass("layers alone", len(ranked), func(step func()) error {
 		for _, l := range ranked {
 			a, err := s.answer(ctx, quantised(scales, nil, []string{l.Name}), images, nil)
@@ -85,8 +80,19 @@ func (s *Study) Rank(ctx context.Context, layers []*Layer, scales map[string]flo
 		}
 		return nil
 	})
-	slices.SortStableFunc(ranked, func(a, b *Layer) int { return cmp.Compare(a.Alone.SNR, b.Alone.SNR) })
-	return ranked, err
+	return ByCost(ranked), err
+}
+
+// ByCost are the INT8 layers, the costliest first where that was measured.
+func ByCost(layers []*Layer) []*Layer {
+	ranked := slices.DeleteFunc(slices.Clone(layers), func(l *Layer) bool { return !l.INT8 })
+	slices.SortStableFunc(ranked, func(a, b *Layer) int {
+		if a.Alone == nil || b.Alone == nil {
+			return 0
+		}
+		return cmp.Compare(a.Alone.SNR, b.Alone.SNR)
+	})
+	return ranked
 }
 
 // Noise measures how far each layer's output is from floating point with the
