@@ -18,7 +18,10 @@ const levels = 128
 // _compute_amax_entropy with 8 signed bits, stride 1 and start_bin 128), whose
 // results it is tested against. Like that it counts as many zeros as there are
 // values in the second bin: the many zeros behind a ReLU would otherwise draw
-// the threshold to them. TensorRT's own code is closed.
+// the threshold to them. In one thing it differs: a threshold beyond which most
+// values lie is none, since the divergence says nothing where the few bins within
+// hold next to nothing, as of values that stay away from zero. TensorRT's own code
+// is closed.
 func (h *Histogram) Entropy() (float64, error) {
 	if err := h.check(); err != nil {
 		return 0, err
@@ -73,14 +76,14 @@ func nLogN(n float64) float64 {
 }
 
 // divergence is that of P from Q for the first i bins; infinite where Q has
-// nothing in a bin that P has something in.
+// nothing in a bin that P has something in, or most lies outside.
 //
 // Times the total, and but for what the two distributions are divided by, it is
 // Σ p·log p − Σ p·log q, where q is the same in all bins of a level.
 func (s *sums) divergence(i int) float64 {
 	inside, outliers := s.count[i], s.total-s.count[i]
 	last := s.last[i]
-	if inside == 0 || last == 0 && outliers > 0 {
+	if inside == 0 || outliers > inside || last == 0 && outliers > 0 {
 		return math.Inf(1)
 	}
 	sum := s.nLogN[i] - nLogN(last) + nLogN(last+outliers)
