@@ -101,3 +101,8 @@ func Read(path string) (*Cache, error) {
 	}
 	return c, nil
 }
+
+// EntryOf makes the entry of a tensor with that scale.
+func EntryOf(name string, scale float32) Entry {
+	return Entry{Name: name, Bits: math.Float32bits(scale)}
+}
