@@ -10,6 +10,7 @@ import (
 type cacheCmd struct {
 	Show    cacheShowCmd    `cmd:"" help:"Show what is in calibration caches."`
 	Check   cacheCheckCmd   `cmd:"" help:"Check whether a calibration cache fits a model."`
+	Diff    cacheDiffCmd    `cmd:"" help:"Compare two calibration caches, tensor by tensor."`
 	Convert cacheConvertCmd `cmd:"" help:"Write a calibration cache with the header of another TensorRT or algorithm."`
 }
 
