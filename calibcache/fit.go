@@ -1,7 +1,6 @@
 package calibcache
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/sightd/sightd/onnx"
@@ -42,17 +41,13 @@ type Positional struct {
 // input's scale, and in front of a ReLU or Clip that gets folded the scale
 // behind it is enough.
 func Check(c *Cache, m *onnx.Model) (*Fit, error) {
-	activations, err := m.Activations()
+	r, err := resolve(c, m)
 	if err != nil {
-		return nil, fmt.Errorf("find the network's activations: %w", err)
+		return nil, err
 	}
-	r := newResolver(c, activations, m.Tensors())
-	r.byName()
-	r.byPosition()
-
 	fit := &Fit{Positional: r.positional, Scales: map[string]float32{}}
 	named := map[string]bool{}
-	for i, a := range activations {
+	for i, a := range r.activations {
 		e, ok := r.entryOf(i)
 		if !ok {
 			continue
@@ -62,7 +57,7 @@ func Check(c *Cache, m *onnx.Model) (*Fit, error) {
 			named[name] = true
 		}
 	}
-	for _, a := range activations {
+	for _, a := range r.activations {
 		if !a.Needed {
 			continue
 		}
