@@ -71,27 +71,23 @@ func (c *Cache) Bytes() []byte {
 	return append(b, '\n')
 }
 
-// SyntaxError says why a file is no calibration cache.
+// SyntaxError says why a file is no calibration cache, or not of another form.
 type SyntaxError struct {
-	Line   int // counted from 1; 0 where the file as a whole is meant
+	Form   Form // that the file isn't; "" means FormCache
+	Line   int  // counted from 1; 0 where the file as a whole is meant
 	Reason string
 }
 
 func (e *SyntaxError) Error() string {
 	if e.Line == 0 {
-		return "not a TensorRT calibration cache: " + e.Reason
+		return fmt.Sprintf("not %s: %s", e.Form.describe(), e.Reason)
 	}
-	return fmt.Sprintf("not a TensorRT calibration cache: line %d: %s", e.Line, e.Reason)
+	return fmt.Sprintf("not %s: line %d: %s", e.Form.describe(), e.Line, e.Reason)
 }
 
 // Read reads and parses the cache in the file at path.
 func Read(path string) (*Cache, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	b, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -100,4 +96,19 @@ func Read(path string) (*Cache, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
+}
+
+// readFile reads a file, and of one that is too large only enough to see it.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, MaxSize+1))
+}
+
+// EntryOf makes the entry of a tensor with that scale.
+func EntryOf(name string, scale float32) Entry {
+	return Entry{Name: name, Bits: math.Float32bits(scale)}
 }
