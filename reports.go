@@ -41,3 +41,14 @@ func writePage(path string, p *report.Page) error {
 	}
 	return nil
 }
+
+// facts are what a page's summary says of an evaluation.
+func (e evaluation) facts(rel *release.Release) []report.Fact {
+	return []report.Fact{
+		{Name: "Cache", Value: rel.Calibration},
+		{Name: "Back end", Value: e.Backend},
+		{Name: "INT8, top-1 and top-5", Value: fmt.Sprintf("%.2f %%, %.2f %%", 100*e.Top1, 100*e.Top5)},
+		{Name: "FP32, top-1 and top-5", Value: fmt.Sprintf("%.2f %%, %.2f %%", 100*e.Reference.Top1, 100*e.Reference.Top5)},
+		{Name: "Speed in INT8", Value: fmt.Sprintf("%.1f images a second, decoding included", e.Rate)},
+	}
+}
