@@ -56,17 +56,18 @@ func (c *evalCmd) study(a *app, rows []labelled, e evaluation) ([]layerJSON, err
 	if err := s.Observe(a.ctx, calibration.DefaultPercentile, false); err != nil {
 		return nil, err
 	}
-	p, layers, err := s.Page(a.ctx, calibration.PageOptions{Scales: scales, Keep: keep, Alone: true})
+	found, err := s.Report(a.ctx, calibration.PageOptions{Scales: scales, Keep: keep, Alone: true})
 	if err != nil {
 		return nil, err
 	}
+	p := found.Page
 	p.Title = fmt.Sprintf("Evaluation of %s, release %d", rel.Spec.Name, rel.Spec.Release)
 	p.Facts = append(s.Facts(rel), e.facts(rel)...)
 	p.Verdict = fmt.Sprintf("INT8 loses %.2f points of top-1 and answers as FP32 does on %.1f %% of the images.", 100*e.Drop, 100*e.Agreement)
 	if err := writePage(c.Report, p); err != nil {
 		return nil, err
 	}
-	return layersJSON(calibration.ByCost(layers), layers), nil
+	return layersJSON(calibration.ByCost(found.Layers), found.Layers), nil
 }
 
 // layersJSON lists the ranked layers and behind them those in floating point.

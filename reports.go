@@ -13,18 +13,19 @@ import (
 
 // report writes calibrate's page.
 func (c *calibrateCmd) report(a *app, s *calibration.Study, r *calibrated, rel *release.Release) error {
-	p, _, err := s.Page(a.ctx, calibration.PageOptions{
+	found, err := s.Report(a.ctx, calibration.PageOptions{
 		Scales: s.Scales(r.Algorithm), Keep: r.KeepFP, Algorithm: r.Algorithm, Candidates: r.candidates, Alone: true,
 	})
 	if err != nil {
 		return err
 	}
+	p := found.Page
 	p.Title = fmt.Sprintf("Calibration of %s, release %d", rel.Spec.Name, rel.Spec.Release)
 	p.Facts = append(s.Facts(rel), report.Fact{Name: "Algorithm", Value: r.algorithm()}, report.Fact{Name: "Cache", Value: c.Output})
 	if r.HeldBack > 0 {
 		p.Facts = append(p.Facts, report.Fact{Name: "Held back to compare", Value: fmt.Sprint(r.HeldBack)})
 	}
-	p.Verdict = fmt.Sprintf("INT8 changes %d of %d answers.", len(p.Changed), s.Compared())
+	p.Verdict = fmt.Sprintf("INT8 answers as FP32 does on %.1f %% of %d images.", 100*found.Loss.Agreement, found.Loss.Images)
 	p.Warnings = r.Warnings
 	return writePage(c.Report, p)
 }

@@ -26,13 +26,19 @@ type PageOptions struct {
 	Alone      bool               // measure each layer alone too
 }
 
-// Page makes a report of what Observe has seen and of how INT8 with these scales
-// differs from floating point. The caller fills in title, facts, verdict,
-// warnings and version. The layers are returned as well.
-func (s *Study) Page(ctx context.Context, o PageOptions) (*report.Page, []*Layer, error) {
+// Findings are a report and what it was made of.
+type Findings struct {
+	Page   *report.Page // without title, facts, verdict, warnings and version
+	Layers []*Layer     // in graph order
+	Loss   Loss         // over the whole sample
+}
+
+// Report makes a page of what Observe has seen and of how INT8 with these scales
+// differs from floating point.
+func (s *Study) Report(ctx context.Context, o PageOptions) (*Findings, error) {
 	truth, err := s.reference(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var own *answers
 	err = s.pass("answers in int8", len(s.sample), func(step func()) (err error) {
@@ -40,23 +46,23 @@ func (s *Study) Page(ctx context.Context, o PageOptions) (*report.Page, []*Layer
 		return err
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	layers, err := s.Layers(o.Scales, o.Keep)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := s.Noise(ctx, layers, o.Scales, o.Keep); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if o.Alone {
 		if _, err := s.Rank(ctx, layers, o.Scales); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	p := &report.Page{Algorithms: algorithms(o), Tensors: s.shownTensors(o), Layers: shownLayers(layers)}
 	s.shownAnswers(p, truth, own)
-	return p, layers, nil
+	return &Findings{p, layers, s.compare(own, s.all())}, nil
 }
 
 func algorithms(o PageOptions) []report.Algorithm {
@@ -193,9 +199,6 @@ func (s *Study) thumbnail(f *frame) []byte {
 	}
 	return b.Bytes()
 }
-
-// Compared is how many images answers are compared for.
-func (s *Study) Compared() int { return len(s.sample) }
 
 // Facts are what a page's summary says of the study.
 func (s *Study) Facts(rel *release.Release) []report.Fact {
