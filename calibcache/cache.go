@@ -98,6 +98,23 @@ func Read(path string) (*Cache, error) {
 	return c, nil
 }
 
+// ReadForm reads the file at path, which is of the given form; of the one that
+// its content tells, where that is "". Form and notes are as [Decode] has them.
+func ReadForm(path string, f Form) (*Cache, Form, []string, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if f == "" {
+		f = Detect(b)
+	}
+	c, notes, err := Decode(b, f)
+	if err != nil {
+		return nil, "", nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, f, notes, nil
+}
+
 // readFile reads a file, and of one that is too large only enough to see it.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
