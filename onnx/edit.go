@@ -115,6 +115,10 @@ func intsAttr(name string, v ...int64) *pb.AttributeProto {
 	return &pb.AttributeProto{Name: &name, Type: pb.AttributeProto_INTS.Enum(), Ints: v}
 }
 
+func floatAttr(name string, v float32) *pb.AttributeProto {
+	return &pb.AttributeProto{Name: &name, Type: pb.AttributeProto_FLOAT.Enum(), F: &v}
+}
+
 func attrFloat(n *pb.NodeProto, name string, fallback float32) float32 {
 	if a := attr(n, name); a != nil {
 		return a.GetF()

@@ -150,27 +150,31 @@ var (
 func (p *plan) nonNegative() map[string]bool {
 	is := map[string]bool{}
 	for _, n := range p.nodes {
-		op := n.GetOpType()
-		if !standard(n) {
-			continue
-		}
-		yes := givesNonNegative[op]
-		switch {
-		case op == "Clip":
-			lo, _, ok := bounds(n, p.index)
-			yes = ok && lo >= 0
-		case keepsNonNegative[op]:
-			yes = !slices.ContainsFunc(n.GetInput(), func(t string) bool { return !is[t] })
-		case carries(n, p.index):
-			yes = is[arg(n, 0)]
-		}
-		if yes {
+		if nonNegative(n, p.index, is) {
 			for _, o := range n.GetOutput() {
 				is[o] = true
 			}
 		}
 	}
 	return is
+}
+
+// nonNegative says whether the node makes nothing below zero; is holds the tensors
+// before it of which that is known.
+func nonNegative(n *pb.NodeProto, x *graphIndex, is map[string]bool) bool {
+	op := n.GetOpType()
+	switch {
+	case !standard(n):
+		return false
+	case op == "Clip":
+		lo, _, ok := bounds(n, x)
+		return ok && lo >= 0
+	case keepsNonNegative[op]:
+		return !slices.ContainsFunc(n.GetInput(), func(t string) bool { return !is[t] })
+	case carries(n, x):
+		return is[arg(n, 0)]
+	}
+	return givesNonNegative[op]
 }
 
 // zeroPoint is the byte that stands for zero where activations are unsigned: 128,

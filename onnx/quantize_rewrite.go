@@ -26,12 +26,12 @@ func renameOperators(g *pb.GraphProto) {
 	}
 }
 
-// foldConstants replaces an Identity or Reshape of an initialiser by one.
+// foldConstants replaces an Identity, Reshape or Transpose of an initialiser by one.
 func foldConstants(g *pb.GraphProto, f *inference) {
 	e := edit(g)
 	for _, n := range g.GetNode() {
 		op := n.GetOpType()
-		if !standard(n) || op != "Identity" && op != "Reshape" ||
+		if !standard(n) || op != "Identity" && op != "Reshape" && op != "Transpose" ||
 			e.index.output[n.GetOutput()[0]] != nil || !e.index.oneOutput(n) {
 			e.add(n)
 			continue
@@ -44,9 +44,55 @@ func foldConstants(g *pb.GraphProto, f *inference) {
 		}
 		c := proto.Clone(t).(*pb.TensorProto)
 		c.Name, c.Dims = proto.String(n.GetOutput()[0]), dims
+		if op == "Transpose" {
+			if c = transposed(t, c.GetName(), attrInts(n, "perm")); c == nil {
+				e.add(n)
+				continue
+			}
+		}
 		e.index.initializer[e.initializer(c)] = c
 	}
 	e.finish()
+}
+
+// transposed returns a float32 tensor with its axes in the order of perm, reversed
+// where that is nil; nil for other types.
+func transposed(t *pb.TensorProto, name string, perm []int64) *pb.TensorProto {
+	v, err := floats(t)
+	rank := len(t.GetDims())
+	if err != nil || t.GetDataType() != int32(pb.TensorProto_FLOAT) || perm != nil && len(perm) != rank {
+		return nil
+	}
+	dims, strides := make([]int64, rank), make([]int, rank) // of the result's axes, in v
+	seen := map[int]bool{}
+	for i := range dims {
+		axis := rank - 1 - i
+		if perm != nil {
+			if axis, err = axisOf(perm[i], rank); err != nil || seen[axis] {
+				return nil
+			}
+			seen[axis] = true
+		}
+		dims[i], strides[i] = t.GetDims()[axis], 1
+		for _, d := range t.GetDims()[axis+1:] {
+			strides[i] *= int(d)
+		}
+	}
+	out := make([]float32, 0, len(v))
+	at, from := make([]int64, rank), 0
+	for range v {
+		out = append(out, v[from])
+		for i := rank - 1; i >= 0; i-- {
+			at[i]++
+			from += strides[i]
+			if at[i] < dims[i] {
+				break
+			}
+			from -= int(at[i]) * strides[i]
+			at[i] = 0
+		}
+	}
+	return floatTensor(name, dims, out...)
 }
 
 // foldPads lets each Conv that reads an image padded with zeros pad by itself,
