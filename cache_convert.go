@@ -8,16 +8,16 @@ import (
 
 	"github.com/sightd/sightd/calibcache"
 	"github.com/sightd/sightd/internal/durable"
-	"github.com/sightd/sightd/onnx"
 )
 
 type cacheConvertCmd struct {
-	File      string `arg:"" help:"Calibration cache, or a file of one of the other forms."`
-	From      string `default:"auto" placeholder:"FORM" help:"What it is: cache, json, trt-ranges, trt-json, nvdla, ort-table, ort-json or ort-flatbuffers. By default its content tells."`
+	File      string `arg:"" help:"Calibration cache, a file of one of the other forms, or an ONNX model with Q/DQ nodes."`
+	From      string `default:"auto" placeholder:"FORM" help:"What it is: cache, json, trt-ranges, trt-json, nvdla, ort-table, ort-json, ort-flatbuffers or qdq. By default its content tells, or its name for a model."`
 	Format    string `default:"cache" placeholder:"FORM" help:"What to write: one of the same forms, or qdq, a model with the scales as Q/DQ nodes; a cache by default."`
 	To        string `placeholder:"VERSION" help:"TensorRT version that the cache's header is to name, such as 10.3.0; the same as before by default."`
 	Algorithm string `placeholder:"NAME" help:"Algorithm that the header is to name, such as EntropyCalibration2; the same as before by default. The scales stay."`
 	Model     string `placeholder:"FILE" help:"With --format qdq: the ONNX model that the cache is for."`
+	Plain     string `placeholder:"OUT" help:"With a model to convert: the file for the model without its Q/DQ nodes, which the cache is for."`
 	Output    string `short:"o" default:"-" placeholder:"OUT" help:"File to write; standard output by default."`
 }
 
@@ -27,7 +27,7 @@ func (c *cacheConvertCmd) Run(a *app) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	cache, notes, err := c.read()
+	cache, plain, notes, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -48,6 +48,11 @@ func (c *cacheConvertCmd) Run(a *app) error {
 	for _, note := range slices.Concat(notes, note, more) {
 		fmt.Fprintf(a.stderr, "sightd: %s: %s\n", c.File, note)
 	}
+	if plain != nil {
+		if err := durable.WriteFile(c.Plain, plain, 0o644); err != nil {
+			return err
+		}
+	}
 	if c.Output == "-" {
 		_, err = a.stdout.Write(out)
 		return err
@@ -60,12 +65,15 @@ func (c *cacheConvertCmd) check() error {
 	if c.From == "" {
 		c.From = "auto"
 	}
+	if c.From == "auto" && strings.EqualFold(filepath.Ext(c.File), ".onnx") {
+		c.From = formQDQ
+	}
 	if c.Format == "" {
 		c.Format = string(calibcache.FormCache)
 	}
-	if c.From != "auto" {
+	if c.From != "auto" && c.From != formQDQ {
 		if _, err := calibcache.ParseForm(c.From); err != nil {
-			return usagef("--from: %w", err)
+			return usagef("--from: %w and %s", err, formQDQ)
 		}
 	}
 	if c.Format != formQDQ {
@@ -74,10 +82,20 @@ func (c *cacheConvertCmd) check() error {
 		}
 	}
 	switch headerless := !calibcache.Form(c.Format).HasHeader(); {
+	case c.Format == formQDQ && c.From == formQDQ:
+		return usagef("%s is a model already: --format %s makes one of a cache and a model", c.File, formQDQ)
 	case c.Format == formQDQ && c.Model == "":
 		return usagef("--format %s: name the model that the cache is for with --model", formQDQ)
 	case c.Format != formQDQ && c.Model != "":
 		return usagef("--model: is for --format %s alone", formQDQ)
+	case c.From == formQDQ && c.Plain == "":
+		return usagef("%s is a model: name a file with --plain for it without its Q/DQ nodes, which the cache is for", c.File)
+	case c.From != formQDQ && c.Plain != "":
+		return usagef("--plain: is for a model to convert, which %s isn't (--from %s takes it as one)", c.File, formQDQ)
+	case c.Plain != "" && filepath.Clean(c.Plain) == filepath.Clean(c.Output):
+		return usagef("--plain and -o both name %s", c.Output)
+	case c.From == formQDQ && !headerless && c.To == "":
+		return usagef("%s has no header: name the TensorRT version that the cache is for with --to, such as --to 10.3.0", c.File)
 	case headerless && (c.To != "" || c.Algorithm != ""):
 		return usagef("--format %s: has no header, leave out --to and --algorithm", c.Format)
 	}
@@ -95,24 +113,17 @@ func (c *cacheConvertCmd) check() error {
 }
 
 // read reads the file, of whatever form, with notes of what it has beyond a
-// cache.
-func (c *cacheConvertCmd) read() (*calibcache.Cache, []string, error) {
-	cache, _, notes, err := calibcache.ReadForm(c.File, c.form())
-	if err != nil {
-		if strings.EqualFold(filepath.Ext(c.File), ".onnx") {
-			return nil, nil, fmt.Errorf("%w: it seems to be a model, and the cache is wanted", err)
-		}
-		return nil, nil, err
+// cache. Of a model it gives the plain one, too.
+func (c *cacheConvertCmd) read() (cache *calibcache.Cache, plain []byte, notes []string, err error) {
+	form := calibcache.Form(c.From)
+	switch c.From {
+	case formQDQ:
+		return c.dequantize()
+	case "auto":
+		form = ""
 	}
-	return cache, notes, nil
-}
-
-// form is that of the file; "" where its content is to tell.
-func (c *cacheConvertCmd) form() calibcache.Form {
-	if c.From == "auto" {
-		return ""
-	}
-	return calibcache.Form(c.From)
+	cache, _, notes, err = calibcache.ReadForm(c.File, form)
+	return cache, nil, notes, err
 }
 
 // setHeader gives the cache the header that is asked for, where the output has
@@ -139,30 +150,4 @@ func (c *cacheConvertCmd) setHeader(cache *calibcache.Cache) (notes []string, er
 	}
 	cache.Header = h
 	return notes, nil
-}
-
-// quantize puts the scales into the model.
-func (c *cacheConvertCmd) quantize(cache *calibcache.Cache) (b []byte, notes []string, err error) {
-	model, err := onnx.Read(c.Model)
-	if err != nil {
-		return nil, nil, err
-	}
-	fit, err := calibcache.Check(cache, model)
-	if err != nil {
-		return nil, nil, err
-	}
-	report, err := model.Quantize(fit.Scales, onnx.QuantizeOptions{})
-	if err != nil {
-		return nil, nil, fmt.Errorf("quantise %s: %w", c.Model, err)
-	}
-	if report.INT8() == 0 {
-		return nil, nil, fmt.Errorf("no layer of %s can run in INT8 with its scales, which name %d of the %d activations needed: "+
-			"`sightd cache check %s --model %s` lists the others", c.Model, fit.Named, fit.Needed, c.File, c.Model)
-	}
-	notes = []string{fmt.Sprintf("%d of %d layers are INT8", report.INT8(), len(report.Layers))}
-	if missing := len(fit.Missing); missing > 0 {
-		notes = append(notes, fmt.Sprintf("%d of %d needed activations have no scale: the layers around them stay in floating point", missing, fit.Needed))
-	}
-	b, err = model.Encode()
-	return b, notes, err
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/sightd/sightd/calibcache"
 	"github.com/sightd/sightd/internal/testenv"
-	"github.com/sightd/sightd/onnx"
 )
 
 // There and back again, by way of files and the command line.
@@ -228,27 +227,4 @@ ls -A "$1"; cat "$1/out"`
 	if diff := cmp.Diff(want, string(out)); diff != "" {
 		t.Error(diff)
 	}
-}
-
-func TestCacheConvertToAModelWithQDQ(t *testing.T) {
-	t.Parallel()
-	path, out := writeCache(t, wholeCache), filepath.Join(t.TempDir(), "qdq.onnx")
-	o := command(t, "cache", "convert", path, "--format", "qdq", "--model", cacheModel, "-o", out)
-	if o.status != 0 || o.stdout != "" {
-		t.Fatalf("%+v", o)
-	}
-	wantParts(t, o.stderr, "sightd: "+path+": 9 of 10 layers are INT8\n")
-	m, err := onnx.Read(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantParts(t, string(b), "QuantizeLinear", "DequantizeLinear")
-
-	part := writeCache(t, strings.Replace(wholeCache, "image: 3c010a14\n", "", 1))
-	o = command(t, "cache", "convert", part, "--format", "qdq", "--model", cacheModel, "-o", out)
-	wantParts(t, o.stderr, "1 of 8 needed activations have no scale: the layers around them stay in floating point")
 }
