@@ -11,7 +11,7 @@ type cacheCmd struct {
 	Show    cacheShowCmd    `cmd:"" help:"Show what is in calibration caches."`
 	Check   cacheCheckCmd   `cmd:"" help:"Check whether a calibration cache fits a model."`
 	Diff    cacheDiffCmd    `cmd:"" help:"Compare two calibration caches, tensor by tensor."`
-	Convert cacheConvertCmd `cmd:"" help:"Write a calibration cache with the header of another TensorRT or algorithm."`
+	Convert cacheConvertCmd `cmd:"" help:"Write a calibration cache with another header, or in another form."`
 }
 
 // printList prints the first items of a list under its title and number, and
