@@ -26,7 +26,7 @@ type bar struct {
 func bars(id, title string, layers []layerRow, number func(Layer) float64) *chart {
 	low, high, measured := 0.0, 0.0, 0
 	for _, l := range layers {
-		if v := number(l.Layer); finite(v) {
+		if v := clamp(number(l.Layer)); finite(v) {
 			low, high, measured = min(low, v), max(high, v), measured+1
 		}
 	}
@@ -54,15 +54,23 @@ func bars(id, title string, layers []layerRow, number func(Layer) float64) *char
 		if l.Kept {
 			c.Kept = append(c.Kept, pct(middle))
 		}
-		v := number(l.Layer)
+		v := clamp(number(l.Layer))
 		if !finite(v) {
 			continue
 		}
 		from, to := y(max(v, 0)), y(min(v, 0))
 		c.Bars = append(c.Bars, bar{
 			N: l.N, X: pct((float64(i) + 0.1) * width), W: pct(0.8 * width), Y: px(from), H: px(max(to-from, 1)),
-			Class: l.Class(), Text: strconv.Itoa(l.N) + " " + l.Name + ", " + l.Op + ": " + decibel(v) + " dB, " + l.Precision(),
+			Class: l.Class(), Text: strconv.Itoa(l.N) + " " + l.Name + ", " + l.Op + ": " + decibel(number(l.Layer)) + " dB, " + l.Precision(),
 		})
 	}
 	return c
+}
+
+// clamp limits dB to what float32 can have; infinities stay.
+func clamp(db float64) float64 {
+	if !finite(db) {
+		return db
+	}
+	return min(max(db, -400), 400)
 }
