@@ -13,8 +13,8 @@ import (
 )
 
 // misfits lists what can't be read, as text: of every element with text of its
-// own that is shown, those that are too small, stand out of the window, or are
-// too pale for what is behind them (WCAG's contrast, 4.5).
+// own that is shown, those that are too small, squeezed, stand out of the window,
+// or are too pale for what is behind them (WCAG's contrast, 4.5).
 const misfits = `(() => {
   const parse = (c) => { const m = c.match(/[\d.]+/g).map(Number); return m.length < 4 ? [...m.slice(0, 3), 1] : m; };
   const over = (a, b) => a.slice(0, 3).map((v, i) => v * a[3] + b[i] * (1 - a[3])).concat(1);
@@ -33,6 +33,7 @@ const misfits = `(() => {
     const style = getComputedStyle(e), what = e.tagName + " " + JSON.stringify(e.textContent.trim().slice(0, 30));
     if (parseFloat(style.fontSize) < 12) bad.push(what + ": " + style.fontSize);
     if (!e.closest("nav") && (box.left < -0.5 || box.right > innerWidth + 0.5)) bad.push(what + ": from " + box.left + " to " + box.right + " of " + innerWidth);
+    if (box.width < 50 && box.height > 150 && style.writingMode === "horizontal-tb") bad.push(what + ": squeezed to a width of " + box.width);
     const back = behind(e), ink = over(parse(e instanceof SVGElement ? style.fill : style.color), back);
     const [a, b] = [light(ink), light(back)].sort((x, y) => y - x);
     if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(what + ": contrast " + ((a + 0.05) / (b + 0.05)).toFixed(2) + " of " + ink + " on " + back);

@@ -78,6 +78,13 @@ func sample(t testing.TB, tensors int) *report.Page {
 		p.Changed = append(p.Changed, c)
 		p.Confusions = append(p.Confusions, report.Confusion{From: labels[i], To: labels[i+1], Count: 6 - i})
 	}
+	dogs := []string{
+		"German shepherd, German shepherd dog, German police dog, alsatian", "malinois", "Tibetan mastiff",
+		"American Staffordshire terrier, Staffordshire terrier, American pit bull terrier, pit bull terrier", "kelpie", "boxer",
+	}
+	for i := range 10 {
+		p.Confusions = append(p.Confusions, report.Confusion{From: dogs[i%6], To: dogs[(i*i+1)%6], Count: 1 + i%3})
+	}
 	return p
 }
 
