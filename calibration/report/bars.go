@@ -24,13 +24,18 @@ type bar struct {
 
 // bars draws one number of each layer, in dB; nil where none is measured.
 func bars(id, title string, layers []layerRow, number func(Layer) float64) *chart {
-	low, high, measured := 0.0, 0.0, 0
-	for _, l := range layers {
-		if v := number(l.Layer); finite(v) {
-			low, high, measured = min(low, v), max(high, v), measured+1
+	low, high, worst := 0.0, 0.0, -1
+	for i, l := range layers {
+		v := clamp(number(l.Layer))
+		if !finite(v) {
+			continue
+		}
+		low, high = min(low, v), max(high, v)
+		if worst < 0 || v < number(layers[worst].Layer) {
+			worst = i
 		}
 	}
-	if measured == 0 {
+	if worst < 0 {
 		return nil
 	}
 	const top = labelPx
@@ -40,7 +45,10 @@ func bars(id, title string, layers []layerRow, number func(Layer) float64) *char
 	span = max(high-low, by)
 	y := func(v float64) float64 { return top + plotPx*(high-v)/span }
 
-	c := &chart{ID: id, Title: title, Zero: px(y(0)), Base: px(top + plotPx), MarkY: px(top + plotPx + 6), H: px(top + plotPx + 12 + labelPx)}
+	w := layers[worst]
+	c := &chart{ID: id, Title: title, Desc: "The lowest of " + strconv.Itoa(len(layers)) + " layers is " + w.Name + " with " + decibel(number(w.Layer)) + " dB."}
+	c.Zero, c.Base = px(y(0)), px(top+plotPx)
+	c.MarkY, c.H = px(top+plotPx+6), px(top+plotPx+12+labelPx)
 	for v := low; v <= high+by/2; v += by {
 		c.Y = append(c.Y, tick{At: px(y(v)), Label: sign(strconv.FormatFloat(v, 'f', -1, 32))})
 	}
@@ -54,15 +62,23 @@ func bars(id, title string, layers []layerRow, number func(Layer) float64) *char
 		if l.Kept {
 			c.Kept = append(c.Kept, pct(middle))
 		}
-		v := number(l.Layer)
+		v := clamp(number(l.Layer))
 		if !finite(v) {
 			continue
 		}
 		from, to := y(max(v, 0)), y(min(v, 0))
 		c.Bars = append(c.Bars, bar{
 			N: l.N, X: pct((float64(i) + 0.1) * width), W: pct(0.8 * width), Y: px(from), H: px(max(to-from, 1)),
-			Class: l.Class(), Text: strconv.Itoa(l.N) + " " + l.Name + ", " + l.Op + ": " + decibel(v) + " dB, " + l.Precision(),
+			Class: l.Class(), Text: strconv.Itoa(l.N) + " " + l.Name + ", " + l.Op + ": " + decibel(number(l.Layer)) + " dB, " + l.Precision(),
 		})
 	}
 	return c
+}
+
+// clamp limits dB to what float32 can have; infinities stay.
+func clamp(db float64) float64 {
+	if !finite(db) {
+		return db
+	}
+	return min(max(db, -400), 400)
 }

@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"github.com/sightd/sightd/calibration/report"
 	"github.com/sightd/sightd/internal/testenv"
 )
+
+var screenshots = flag.String("screenshots", "", "folder to put pictures of the page in")
 
 // screen is what a reader looks at the page with.
 type screen struct {
@@ -133,5 +136,18 @@ func (b *tab) expectQuiet() {
 	}
 	if len(b.complaint) > 0 {
 		b.Errorf("the browser's console: %q", b.complaint)
+	}
+}
+
+// picture saves what the whole page looks like, where pictures are asked for.
+func (b *tab) picture(name string) {
+	b.Helper()
+	if *screenshots == "" {
+		return
+	}
+	var png []byte
+	b.run(chromedp.FullScreenshot(&png, 100))
+	if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644); err != nil {
+		b.Fatal(err)
 	}
 }

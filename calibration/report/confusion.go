@@ -7,7 +7,7 @@ import (
 
 const (
 	maxConfusions = 25 // in the list
-	maxClasses    = 12 // of the matrix: what a phone shows beside the labels
+	maxClasses    = 10 // of the matrix: what a phone shows beside the labels
 )
 
 type confusionView struct {

@@ -73,6 +73,17 @@ func count(n int) string {
 	return s
 }
 
+// compact writes n in four characters at most, up to a million.
+func compact(n int) string {
+	switch {
+	case n < 1000:
+		return strconv.Itoa(n)
+	case n < 9950:
+		return strconv.FormatFloat(float64(n)/1000, 'f', 1, 64) + "k"
+	}
+	return strconv.FormatFloat(float64(n)/1000, 'f', 0, 64) + "k"
+}
+
 // short writes a power of ten for an axis.
 func short(exponent int) string {
 	if exponent > 14 {

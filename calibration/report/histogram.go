@@ -142,6 +142,7 @@ func short1(v float64) string {
 // marks gives each range a line and a row for its name above the plot. Names
 // stand to the right of lines in the left half and to the left in the right
 // half; the outermost are highest, so that no line crosses a name beside it.
+// The chosen one comes last, to be drawn over others at the same place.
 func marks(ranges []rangeRow, right float64) []mark {
 	var left, rest []mark
 	for _, r := range ranges {
@@ -156,13 +157,23 @@ func marks(ranges []rangeRow, right float64) []mark {
 			left = append(left, m)
 		}
 	}
-	slices.SortStableFunc(left, func(a, b mark) int { return cmp.Compare(a.Value, b.Value) })
-	slices.SortStableFunc(rest, func(a, b mark) int { return cmp.Compare(b.Value, a.Value) })
+	chosenLast := func(a, b mark) int {
+		switch {
+		case a.Chosen == b.Chosen:
+			return 0
+		case a.Chosen:
+			return 1
+		}
+		return -1
+	}
+	slices.SortStableFunc(left, func(a, b mark) int { return cmp.Or(cmp.Compare(a.Value, b.Value), chosenLast(a, b)) })
+	slices.SortStableFunc(rest, func(a, b mark) int { return cmp.Or(cmp.Compare(b.Value, a.Value), chosenLast(a, b)) })
 	all := append(left, rest...)
 	for i := range all {
 		all[i].Start = px(float64(i*labelPx) + 3)
 		all[i].Text = px(float64(i*labelPx) + 13)
 	}
+	slices.SortStableFunc(all, chosenLast)
 	return all
 }
 

@@ -111,7 +111,7 @@ var (
 	pageJS string
 
 	page = template.Must(template.New("page").Funcs(template.FuncMap{
-		"value": value, "percent": percent, "points": points, "decibel": decibel, "count": count,
+		"value": value, "percent": percent, "points": points, "decibel": decibel, "count": count, "compact": compact,
 	}).Parse(pageHTML))
 
 	// Only this style sheet and this script, by their hashes, and nothing from

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,14 +65,25 @@ func sample(t testing.TB, tensors int) *report.Page {
 	p.Tensors = append(p.Tensors, report.Tensor{Name: "zeros", Producer: "blocks_3/mul", Op: "Mul", Bins: make([]uint64, 2048), Clipped: math.NaN(), Note: "All values are zero."})
 
 	labels := []string{"Egyptian cat", "tabby, tabby cat", "tiger cat", "lynx, catamount", "palace", "monastery"}
-	for i, name := range []string{"chelsea.png", "china.jpg", "coffee.png", "rocket.jpg", "camera.png"} {
+	pictures, err := thumbnails()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range photos {
 		c := report.Changed{
-			Path: "/srv/photos/evaluation/" + name, Thumbnail: thumbnail(t, testenv.Demo("photos", name)),
+			Path: "/srv/photos/evaluation/" + name, Thumbnail: pictures[i],
 			Before: report.Answer{Label: labels[i], Score: 0.41}, After: report.Answer{Label: labels[i+1], Score: 0.3871},
 		}
 		c.Truth = []string{labels[i], labels[i+1], "", "otter"}[i%4]
 		p.Changed = append(p.Changed, c)
 		p.Confusions = append(p.Confusions, report.Confusion{From: labels[i], To: labels[i+1], Count: 6 - i})
+	}
+	dogs := []string{
+		"German shepherd, German shepherd dog, German police dog, alsatian", "malinois", "Tibetan mastiff",
+		"American Staffordshire terrier, Staffordshire terrier, American pit bull terrier, pit bull terrier", "kelpie", "boxer",
+	}
+	for i := range 10 {
+		p.Confusions = append(p.Confusions, report.Confusion{From: dogs[i%6], To: dogs[(i*i+1)%6], Count: 1 + i%3})
 	}
 	return p
 }
@@ -106,25 +118,31 @@ func sampleTensor(random *rand.Rand, name, op string) report.Tensor {
 	return t
 }
 
-func thumbnail(t testing.TB, path string) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
+var photos = []string{"chelsea.png", "china.jpg", "coffee.png", "rocket.jpg", "camera.png"}
+
+// thumbnails is the demo's photos, 160 pixels wide.
+var thumbnails = sync.OnceValues(func() ([][]byte, error) {
+	var all [][]byte
+	for _, name := range photos {
+		f, err := os.Open(testenv.Demo("photos", name))
+		if err != nil {
+			return nil, err
+		}
+		m, _, err := image.Decode(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		small := image.NewRGBA(image.Rect(0, 0, 160, 160*m.Bounds().Dy()/m.Bounds().Dx()))
+		draw.ApproxBiLinear.Scale(small, small.Bounds(), m, m.Bounds(), draw.Src, nil)
+		var b bytes.Buffer
+		if err := jpeg.Encode(&b, small, nil); err != nil {
+			return nil, err
+		}
+		all = append(all, slices.Clip(b.Bytes()))
 	}
-	defer f.Close()
-	m, _, err := image.Decode(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	small := image.NewRGBA(image.Rect(0, 0, 160, 160*m.Bounds().Dy()/m.Bounds().Dx()))
-	draw.ApproxBiLinear.Scale(small, small.Bounds(), m, m.Bounds(), draw.Src, nil)
-	var b bytes.Buffer
-	if err := jpeg.Encode(&b, small, nil); err != nil {
-		t.Fatal(err)
-	}
-	return slices.Clip(b.Bytes())
-}
+	return all, nil
+})
 
 func write(t testing.TB, p *report.Page) string {
 	t.Helper()

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"encoding/base64"
 	"html/template"
 	"math"
@@ -17,7 +16,6 @@ import (
 const (
 	maxThumbnails = 3 << 19 // bytes; 2 MiB as base64
 	maxChanged    = 300
-	maxCostly     = 10
 )
 
 // view is a Page as the template wants it: in order, with plots.
@@ -34,7 +32,7 @@ type view struct {
 	Layers      []layerRow
 	Alone       bool // layers were measured alone
 	Charts      []*chart
-	Costly      []costlyRow
+	Costly      ranking
 	Changed     []changedRow
 	ChangedAll  int
 	NoThumbs    int // left out for the page's size
@@ -80,12 +78,6 @@ func (l layerRow) Class() string {
 // Precision is the precision in words.
 func (l layerRow) Precision() string {
 	return map[string]string{"keep": "kept in FP", "int8": "INT8", "float": "FP"}[l.Class()]
-}
-
-type costlyRow struct {
-	layerRow
-	Noise float64 // share of the signal's power
-	Bar   string  // percent of the worst
 }
 
 type changedRow struct {
@@ -165,29 +157,6 @@ func rangesOf(t Tensor, algorithms []Algorithm, styles map[string]int) []rangeRo
 	}
 	if chosen < 0 && finite(t.Chosen) {
 		rows = append(rows, rangeRow{"in the cache", 0, t.Chosen, t.Chosen / t.Max, t.Clipped, true})
-	}
-	return rows
-}
-
-// costly is the layers whose quantising costs most: by the noise that each
-// alone brings to the scores where that is measured, which is finer than how
-// many answers change; by the noise at their own outputs elsewhere.
-func costly(layers []layerRow) []costlyRow {
-	alone := slices.ContainsFunc(layers, func(l layerRow) bool { return finite(l.Alone) })
-	var rows []costlyRow
-	for _, l := range layers {
-		db := l.Alone
-		if !alone {
-			db = l.SNR
-		}
-		if finite(db) && (alone || l.INT8) {
-			rows = append(rows, costlyRow{l, math.Pow(10, -db/10), ""})
-		}
-	}
-	slices.SortStableFunc(rows, func(a, b costlyRow) int { return cmp.Compare(b.Noise, a.Noise) })
-	rows = rows[:min(len(rows), maxCostly)]
-	for i := range rows {
-		rows[i].Bar = pct(rows[i].Noise / rows[0].Noise)
 	}
 	return rows
 }
