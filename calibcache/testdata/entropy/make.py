@@ -1,8 +1,8 @@
 """Makes histograms.json.gz: histograms, and the thresholds that others find in them.
 
     python -m venv venv
-    venv/bin/pip install -r ../../../requirements-test.txt scipy==1.17.1
-    venv/bin/pip install --no-deps nvidia-modelopt==0.47.0
+    venv/bin/pip install -r ../../../requirements-test.txt
+    venv/bin/pip install --no-deps -r ../../../requirements-bench.txt
     venv/bin/python make.py             # the recorded histograms' thresholds again
     venv/bin/python make.py --record    # the histograms too
 
