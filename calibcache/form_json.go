@@ -168,16 +168,31 @@ func (t *table) json(b []byte) error {
 }
 
 func (t *table) jsonCache(b []byte) error {
-	var d jsonDocument
-	if err := json.Unmarshal(b, &d); err != nil {
-		return err
-	}
-	header, err := parseHeader(d.Header)
+	header, tensors := "", json.RawMessage("[]")
+	err := members(b, func(name string, value json.RawMessage) error {
+		switch name {
+		case "header":
+			return json.Unmarshal(value, &header)
+		case "tensors":
+			tensors = value
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	t.cache.Header = header
-	for _, v := range d.Tensors {
+	if t.cache.Header, err = parseHeader(header); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(tensors)) // one by one, so that a long list is refused early
+	if start, err := d.Token(); err != nil || start != json.Delim('[') {
+		return orWant(err, `want an array as "tensors"`)
+	}
+	for d.More() {
+		var v jsonTensor
+		if err := d.Decode(&v); err != nil {
+			return err
+		}
 		bits, err := parseBits(v.Bits)
 		switch {
 		case v.Bits == "" && v.Scale != nil:

@@ -34,7 +34,11 @@ func (t *table) jsonORT(b []byte) error {
 
 // rangeORT takes [lowest, highest] or {"lowest": …, "highest": …}.
 func rangeORT(value json.RawMessage) (lowest, highest float64, err error) {
+	const longest = 4096 // of a pair, with NumPy's arrays around its numbers
 	var pair []json.RawMessage
+	if bytes.HasPrefix(value, []byte("[")) && len(value) > longest {
+		return 0, 0, errors.New("has many numbers, want [lowest, highest]")
+	}
 	if json.Unmarshal(value, &pair) != nil {
 		var object struct{ Lowest, Highest json.RawMessage }
 		if json.Unmarshal(value, &object) != nil {
@@ -61,8 +65,9 @@ func scalar(value json.RawMessage) (float64, error) {
 	if json.Unmarshal(value, &array) == nil && array.Data != nil {
 		value = array.Data
 	}
+	const longest = 256 // of a number
 	var one []json.RawMessage
-	if json.Unmarshal(value, &one) == nil && len(one) == 1 {
+	if len(value) <= longest && json.Unmarshal(value, &one) == nil && len(one) == 1 {
 		value = one[0]
 	}
 	return float(value)

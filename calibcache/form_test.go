@@ -262,6 +262,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"JSON of another kind":      {calibcache.FormORTJSON, `[1, 2]`, "want an object"},
 		"JSON with more behind it":  {calibcache.FormORTJSON, `{"a": [-1, 1]} {}`, "more behind its end"},
 		"a pair of one":             {calibcache.FormORTJSON, `{"a": [1]}`, `tensor "a": has 1 numbers, want [lowest, highest]`},
+		"a pair of many":            {calibcache.FormORTJSON, `{"a": [` + strings.Repeat("1, ", 5000) + `1]}`, `tensor "a": has many numbers`},
+		"more than are taken":       {calibcache.FormJSON, `{"header": "TRT-8501-MinMaxCalibration", "tensors": [` + manyTensors(calibcache.MaxEntries+1) + `]}`, "more than 100000 tensors"},
+		"tensors that are no list":  {calibcache.FormJSON, `{"header": "TRT-8501-MinMaxCalibration", "tensors": 1}`, "want an array"},
 		"a pair of words":           {calibcache.FormORTJSON, `{"a": ["1", 2]}`, "is no number"},
 		"an object without a range": {calibcache.FormORTJSON, `{"a": {"avg": 1}}`, "has no number, want its lowest"},
 		"JSON with a name twice":    {calibcache.FormORTJSON, `{"a": [-1, 1], "a": [-2, 2]}`, `tensor "a" is there twice`},
@@ -296,6 +299,14 @@ func TestDecodeRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func manyTensors(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `%s{"name": "t%d", "bits": "1"}`, map[bool]string{true: "", false: ", "}[i == 0], i)
+	}
+	return b.String()
 }
 
 // Wherever a flatbuffers file is cut, it is refused.

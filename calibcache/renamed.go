@@ -157,8 +157,12 @@ func (w weights) similarity(a, b splitName) float64 {
 	if longest == 0 {
 		return 0 // names of punctuation alone
 	}
-	letters := 1 - float64(levenshtein.ComputeDistance(a.joined, b.joined))/float64(longest)
 	words := 2 * w.common(a.words, b.words) / (w.of(a.words) + w.of(b.words)) // Dice's coefficient
+	most := float64(min(len(a.joined), len(b.joined))) / float64(longest)
+	if (2*words+most)/3 < leastSimilarity {
+		return 0 // whatever the letters, which take longer
+	}
+	letters := 1 - float64(levenshtein.ComputeDistance(a.joined, b.joined))/float64(longest)
 	return (2*words + letters) / 3
 }
 
