@@ -64,6 +64,7 @@ func startBrowser(t *testing.T) context.Context {
 type tab struct {
 	*testing.T
 	ctx context.Context
+	screen
 
 	mu        sync.Mutex
 	requests  []string // addresses but for the page's own and those of pictures in it
@@ -79,7 +80,7 @@ func open(t *testing.T, browser context.Context, p *report.Page, s screen) *tab 
 	}
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	b := &tab{T: t, ctx: ctx}
+	b := &tab{T: t, ctx: ctx, screen: s}
 	chromedp.ListenTarget(ctx, func(event any) {
 		b.mu.Lock()
 		defer b.mu.Unlock()

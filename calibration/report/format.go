@@ -92,6 +92,14 @@ func short(exponent int) string {
 	return "1" + strings.Repeat("0", exponent%3) + []string{"", "k", "M", "G", "T"}[exponent/3]
 }
 
+// ellipsis shortens s to n characters.
+func ellipsis(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
 // sign writes the minus as wide as the plus, and none before a zero.
 func sign(s string) string {
 	if rest, ok := strings.CutPrefix(s, "-"); ok {

@@ -37,6 +37,7 @@ type mark struct {
 	X, Anchor   string
 	Shift       int    // of the text, away from the line
 	Text, Start string // pixels: the text's base line, the line's upper end
+	Name        string // as much of the algorithm's as there is room for on a phone
 }
 
 // plot draws a tensor's histogram; nil where it has no values or only zeros.
@@ -149,7 +150,7 @@ func marks(ranges []rangeRow, right float64) []mark {
 		if !finite(r.Value) || r.Value < 0 {
 			continue
 		}
-		m := mark{rangeRow: r, X: pct(r.Value / right), Anchor: "start", Shift: 5}
+		m := mark{rangeRow: r, X: pct(r.Value / right), Anchor: "start", Shift: 5, Name: ellipsis(r.Algorithm, 22)}
 		if r.Value > right/2 {
 			m.Anchor, m.Shift = "end", -5
 			rest = append(rest, m)
