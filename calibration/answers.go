@@ -27,6 +27,8 @@ type Loss struct {
 	Labelled  int     // images whose right label is known
 	Top1      float64 // share of these that are right in INT8
 	Reference float64 // and in floating point
+
+	worse, better int // labelled images that only floating point, only INT8 labels right
 }
 
 // Points is what is lost, in hundredths: of top-1 where labels are known, else of
@@ -36,6 +38,26 @@ func (l Loss) Points() float64 {
 		return 100 * (l.Reference - l.Top1)
 	}
 	return 100 * (1 - l.Agreement)
+}
+
+// confidence is the 95th percentile of the normal distribution.
+const confidence = 1.645
+
+// Within says whether no more than most points are lost.
+//
+// For agreement that is what was counted. Top-1 moves both ways: where ten
+// answers of a hundred changed, as many can have become right as wrong by chance,
+// and on other images it is another number. So there the drop has to stay within
+// most with a confidence of 95 %, by the standard error of the difference of two
+// shares of the same images (McNemar 1947); or no more answers than that may have
+// changed at all.
+func (l Loss) Within(most float64) bool {
+	if l.Labelled == 0 || 100*(1-l.Agreement) <= most {
+		return l.Points() <= most
+	}
+	n, b, c := float64(l.Labelled), float64(l.worse), float64(l.better)
+	deviation := math.Sqrt(b+c-(b-c)*(b-c)/n) / n
+	return l.Points()+100*confidence*deviation <= most
 }
 
 // quantised are the options for INT8 on this machine's CPU.
@@ -109,11 +131,14 @@ func (s *Study) compare(own *answers, at []int) Loss {
 		}
 		if class, ok := s.o.Classes[s.sample[i].path]; ok {
 			l.Labelled++
-			if own.best[n] == class {
-				right++
-			}
-			if s.truth.best[i] == class {
-				reference++
+			now, before := own.best[n] == class, s.truth.best[i] == class
+			switch {
+			case now && before:
+				right, reference = right+1, reference+1
+			case now:
+				right, l.better = right+1, l.better+1
+			case before:
+				reference, l.worse = reference+1, l.worse+1
 			}
 		}
 	}

@@ -16,7 +16,8 @@ type Kept struct {
 
 // Keep finds the fewest layers that have to stay in floating point so that no
 // more than most points are lost (of agreement, or of top-1 where classes are
-// known), over all images of the sample. already are kept in any case.
+// known; see [Loss.Within]), over all images of the sample. already are kept in
+// any case.
 //
 // It takes the layers by what each costs alone and looks for the shortest
 // beginning of that list that is enough, by halving; then gives back each of
@@ -46,7 +47,7 @@ func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []s
 	if k.Before, err = lost(nil); err != nil {
 		return nil, err
 	}
-	if k.After = k.Before; k.Before.Points() <= most {
+	if k.After = k.Before; k.Before.Within(most) {
 		return k, nil
 	}
 	ranked, err := s.Rank(ctx, layers, scales)
@@ -64,7 +65,7 @@ func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []s
 		if losses[middle], err = lost(names[:middle]); err != nil {
 			return nil, err
 		}
-		if losses[middle].Points() <= most {
+		if losses[middle].Within(most) {
 			enough = middle
 		} else {
 			low = middle + 1
@@ -82,7 +83,7 @@ func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []s
 		if err != nil {
 			return nil, err
 		}
-		if l.Points() <= most {
+		if l.Within(most) {
 			chosen, k.After = without, l
 		}
 	}

@@ -64,6 +64,26 @@ func TestPointsAreOfTop1WhereClassesAreKnown(t *testing.T) {
 	}
 }
 
+func TestTop1HasToStayWithinTheDropOnOtherImagesToo(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		loss Loss
+		want bool
+	}{
+		"nothing changed":                      {Loss{Agreement: 1, Labelled: 200, Top1: 0.8, Reference: 0.8}, true},
+		"two of 200 changed for the worse":     {Loss{Agreement: 0.99, Labelled: 200, Top1: 0.79, Reference: 0.8, worse: 2}, true},
+		"ten changed, by chance as many right": {Loss{Agreement: 0.95, Labelled: 200, Top1: 0.8, Reference: 0.8, worse: 5, better: 5}, false},
+		"the same of many images":              {Loss{Agreement: 0.95, Labelled: 20000, Top1: 0.8, Reference: 0.8, worse: 500, better: 500}, true},
+		"many images, and lost too much":       {Loss{Agreement: 0.95, Labelled: 20000, Top1: 0.788, Reference: 0.8, worse: 620, better: 380}, false},
+		"agreement is taken as it is":          {Loss{Agreement: 0.99}, true},
+		"agreement lost":                       {Loss{Agreement: 0.985}, false},
+	} {
+		if got := test.loss.Within(1); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestRankPutsTheLayerFirstThatCostsMost(t *testing.T) {
 	t.Parallel()
 	s := observed(t, checked(t, "wide"), Options{Files: pictures(t, 20)})
