@@ -19,7 +19,7 @@ type cli struct {
 	Classify  classifyCmd  `cmd:"" help:"Classify images and videos once."`
 	Eval      evalCmd      `cmd:"" help:"Measure the accuracy over labelled images against the same model in FP32."`
 	Calibrate calibrateCmd `cmd:"" help:"Make a calibration cache from images."`
-	Cache     cacheCmd     `cmd:"" help:"Show, check and convert calibration caches."`
+	Cache     cacheCmd     `cmd:"" help:"Show, check, compare and convert calibration caches."`
 	Release   releaseCmd   `cmd:"" help:"Pack and install model releases."`
 	Bench     benchCmd     `cmd:"" help:"The whole pipeline against the bare engine in the same run."`
 	Config    configCmd    `cmd:"" help:"Check and show a configuration."`
