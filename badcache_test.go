@@ -52,6 +52,7 @@ func TestCachesThatAreRefused(t *testing.T) {
 			unchanged(t, filepath.Dir(out))
 			wantRefusal(t, command(t, "cache", "show", cache), 1, want...)
 			wantRefusal(t, command(t, "cache", "check", cache, "--model", filepath.Join(dir, "net.onnx")), 1, want...)
+			wantRefusal(t, command(t, "cache", "diff", cache, cache), 1, want...)
 			wantRefusal(t, command(t, "cache", "convert", cache, "--to", "10.3.0", "-o", out), 1, want...)
 		})
 	}

@@ -80,7 +80,7 @@ func TestCacheCheckOfAFit(t *testing.T) {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	got, _, err = runCommand(t, &cacheCheckCmd{File: path, Model: cacheModel, Coverage: 1, JSON: true})
-	want = `{"ok":true,"coverage":1,"needed":8,"named":8,"missing":[],"leftover":[],"suspicious":[],"positional":[]}` + "\n"
+	want = `{"ok":true,"coverage":1,"needed":8,"named":8,"missing":[],"leftover":[],"renamed":[],"suspicious":[],"positional":[]}` + "\n"
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -107,8 +107,8 @@ suspicious: entries with a value that can't be right, used for nothing (1)
 		t.Errorf("%v\n%s", err, diff)
 	}
 	got, _, err = runCommand(t, &cacheCheckCmd{File: path, Model: cacheModel, Coverage: 1, JSON: true})
-	want = `{"ok":false,"coverage":0.75,"needed":8,"named":6,"missing":["pool1","sum"],"leftover":["fire2"],` +
-		`"suspicious":[{"name":"sum","why":"the scale is infinite (ff800000)"}],"positional":[]}` + "\n"
+	want = `{"ok":false,"coverage":0.75,"needed":8,"named":6,"missing":["pool1","sum"],"leftover":["fire2"],"renamed":[],` +
+		`"suspicious":[{"name":"sum","kind":"absurd","why":"the scale is infinite (ff800000)"}],"positional":[]}` + "\n"
 	if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, exitStatus(1)) {
 		t.Errorf("%v\n%s", err, diff)
 	}

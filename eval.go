@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,8 @@ type evalCmd struct {
 	Images  string `required:"" type:"existingdir" placeholder:"DIR" help:"Folder of the images."`
 	Index   string `required:"" type:"existingfile" placeholder:"FILE" help:"Tab-separated, with a header; the columns file and class (an index) are used."`
 	Where   string `placeholder:"COLUMN=VALUE" help:"Only the rows of the index where the column has the value."`
+	Layers  bool   `help:"Rank the layers by what quantising each alone costs."`
+	Report  string `placeholder:"FILE" help:"Write a page with histograms, noise by layer, changed answers and confusions (HTML)."`
 	JSON    bool   `name:"json" help:"One JSON document."`
 }
 
@@ -109,6 +110,8 @@ type evaluation struct {
 	Drop      float64  `json:"drop"` // of top-1, reference less this
 	Agreement float64  `json:"agreement"`
 	Rate      float64  `json:"images_per_second"`
+
+	Layers []layerJSON `json:"layers,omitempty"` // the costliest first
 }
 
 func (c *evalCmd) Run(a *app) error {
@@ -119,6 +122,9 @@ func (c *evalCmd) Run(a *app) error {
 	own, err := c.measure(a, c.precision(), rows)
 	if err != nil {
 		return err
+	}
+	if (c.Layers || c.Report != "") && own.precision != "int8" {
+		return usagef("--layers and --report are about INT8, this is %s", own.precision)
 	}
 	ref := own
 	if own.precision != "fp32" {
@@ -136,13 +142,21 @@ func (c *evalCmd) Run(a *app) error {
 		}
 	}
 	e.Agreement = float64(same) / float64(len(rows))
+	if c.Layers || c.Report != "" {
+		if e.Layers, err = c.study(a, rows, e); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
-		return json.NewEncoder(a.stdout).Encode(e)
+		return writeJSON(a.stdout, e)
 	}
 	fmt.Fprintf(a.stdout, "%d images on %s, %.1f a second\n", e.Images, e.Backend, e.Rate)
 	fmt.Fprintf(a.stdout, "%-6s  top-1 %5.1f %%  top-5 %5.1f %%\n", e.Precision, 100*e.Top1, 100*e.Top5)
 	fmt.Fprintf(a.stdout, "%-6s  top-1 %5.1f %%  top-5 %5.1f %%\n", e.Reference.Precision, 100*e.Reference.Top1, 100*e.Reference.Top5)
 	fmt.Fprintf(a.stdout, "drop %.2f points of top-1, both agree on %.1f %%\n", 100*e.Drop, 100*e.Agreement)
+	if c.Layers {
+		return printLayers(a.stdout, e.Layers)
+	}
 	return nil
 }
 

@@ -15,14 +15,15 @@ import (
 )
 
 type cli struct {
-	Run      runCmd      `cmd:"" help:"The daemon: cameras in, classifications out over MQTT."`
-	Classify classifyCmd `cmd:"" help:"Classify images and videos once."`
-	Eval     evalCmd     `cmd:"" help:"Measure the accuracy over labelled images against the same model in FP32."`
-	Cache    cacheCmd    `cmd:"" help:"Show, check and convert calibration caches."`
-	Release  releaseCmd  `cmd:"" help:"Pack and install model releases."`
-	Bench    benchCmd    `cmd:"" help:"The whole pipeline against the bare engine in the same run."`
-	Config   configCmd   `cmd:"" help:"Check and show a configuration."`
-	Version  versionCmd  `cmd:"" help:"Version, commit and the back ends found."`
+	Run       runCmd       `cmd:"" help:"The daemon: cameras in, classifications out over MQTT."`
+	Classify  classifyCmd  `cmd:"" help:"Classify images and videos once."`
+	Eval      evalCmd      `cmd:"" help:"Measure the accuracy over labelled images against the same model in FP32."`
+	Calibrate calibrateCmd `cmd:"" help:"Make a calibration cache from images."`
+	Cache     cacheCmd     `cmd:"" help:"Show, check, compare and convert calibration caches."`
+	Release   releaseCmd   `cmd:"" help:"Pack and install model releases."`
+	Bench     benchCmd     `cmd:"" help:"The whole pipeline against the bare engine in the same run."`
+	Config    configCmd    `cmd:"" help:"Check and show a configuration."`
+	Version   versionCmd   `cmd:"" help:"Version, commit and the back ends found."`
 }
 
 // app is what every command gets to work with.

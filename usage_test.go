@@ -30,12 +30,13 @@ func TestWrongUsageIsExitStatus2(t *testing.T) {
 		"cache check release/testdata/tiny/calib.cache --model release/testdata/tiny/net.onnx --coverage 2": "--coverage 2: want a share from 0 to 1",
 		"cache convert release/testdata/tiny/calib.cache --to eleven -o " + dir + "/out":                    "--to",
 		"cache convert release/testdata/tiny/calib.cache --algorithm Best -o " + dir + "/out":               "--algorithm",
-		"release pack " + tiny:          "missing flags: --out=OUT",
-		"release install " + tiny:       "missing flags: --config=FILE",
-		"release status":                "missing flags: --config=FILE",
-		"config check":                  "missing flags: --config=FILE",
-		"bench " + tiny + " --frames 0": "want positive numbers",
-		"version 1":                     "unexpected argument 1",
+		"release pack " + tiny:                      "missing flags: --out=OUT",
+		"release install " + tiny:                   "missing flags: --config=FILE",
+		"release status":                            "missing flags: --config=FILE",
+		"calibrate " + tiny + " -o " + dir + "/out": "missing flags: --images",
+		"config check":                              "missing flags: --config=FILE",
+		"bench " + tiny + " --frames 0":             "want positive numbers",
+		"version 1":                                 "unexpected argument 1",
 	} {
 		o := command(t, strings.Fields(line)...)
 		if o.status != 2 || o.stdout != "" || !strings.HasPrefix(o.stderr, "sightd: ") {

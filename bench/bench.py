@@ -11,6 +11,7 @@ import sys
 import cv2
 import onnxruntime
 
+import calibration
 import machine
 import models
 import report
@@ -177,7 +178,10 @@ def flat(_):
     ])
 
 
-SECTIONS = {"machine": where, "pipeline": pipeline, "python": python, "int8": int8, "start": start, "flat": flat}
+SECTIONS = {
+    "machine": where, "pipeline": pipeline, "python": python, "int8": int8,
+    "calibration": calibration.calibration, "calibrated": calibration.accuracy, "start": start, "flat": flat,
+}
 
 
 def measure(name, options):

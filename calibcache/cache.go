@@ -1,11 +1,21 @@
-// Package calibcache reads and writes TensorRT's INT8 calibration caches, and
-// checks them against the network that they are to be used with.
+// Package calibcache reads and writes TensorRT's INT8 calibration caches,
+// compares them, and checks them against the network that they are to be used
+// with.
 //
 // A cache is a short text file: a header that says which TensorRT and which
 // calibration algorithm made it, and one scale for each tensor. FORMAT.md
 // describes it byte by byte. What [Parse] takes, [Cache.Bytes] gives back to
 // the byte; everything else it refuses with a [SyntaxError] that says where
 // and why.
+//
+// Before a cache is used, three questions: does TensorRT take it
+// ([Header.CheckCalibrator]), does it name what the network needs, with values
+// that can be right ([Check]), and what are its entries in the network
+// ([Describe]). [Compare] tells what changed between two. [Decode] and
+// [Cache.Encode] are for the other files that hold such scales.
+//
+// What is read from files is bounded and can't be made to panic. Nothing here
+// runs a network, and a Cache isn't safe for concurrent changes.
 package calibcache
 
 import (
@@ -71,27 +81,23 @@ func (c *Cache) Bytes() []byte {
 	return append(b, '\n')
 }
 
-// SyntaxError says why a file is no calibration cache.
+// SyntaxError says why a file is no calibration cache, or not of another form.
 type SyntaxError struct {
-	Line   int // counted from 1; 0 where the file as a whole is meant
+	Form   Form // that the file isn't; "" means FormCache
+	Line   int  // counted from 1; 0 where the file as a whole is meant
 	Reason string
 }
 
 func (e *SyntaxError) Error() string {
 	if e.Line == 0 {
-		return "not a TensorRT calibration cache: " + e.Reason
+		return fmt.Sprintf("not %s: %s", e.Form.describe(), e.Reason)
 	}
-	return fmt.Sprintf("not a TensorRT calibration cache: line %d: %s", e.Line, e.Reason)
+	return fmt.Sprintf("not %s: line %d: %s", e.Form.describe(), e.Line, e.Reason)
 }
 
 // Read reads and parses the cache in the file at path.
 func Read(path string) (*Cache, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	b, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -100,4 +106,36 @@ func Read(path string) (*Cache, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
+}
+
+// ReadForm reads the file at path, which is of the given form; of the one that
+// its content tells, where that is "". Form and notes are as [Decode] has them.
+func ReadForm(path string, f Form) (*Cache, Form, []string, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if f == "" {
+		f = Detect(b)
+	}
+	c, notes, err := Decode(b, f)
+	if err != nil {
+		return nil, "", nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, f, notes, nil
+}
+
+// readFile reads a file, and of one that is too large only enough to see it.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, MaxSize+1))
+}
+
+// EntryOf makes the entry of a tensor with that scale.
+func EntryOf(name string, scale float32) Entry {
+	return Entry{Name: name, Bits: math.Float32bits(scale)}
 }

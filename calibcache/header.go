@@ -66,10 +66,40 @@ func HeaderFor(version string, a Algorithm) (Header, error) {
 		return Header{}, fmt.Errorf("TensorRT version %.32q: %w", version, err)
 	}
 	h := Header{Number: number, Algorithm: a}
-	if major, _, _ := strings.Cut(h.Version(), "."); len(major) == 2 && major >= "11" {
+	if major := majorOf(h); len(major) == 2 && major >= "11" {
 		return Header{}, fmt.Errorf("TensorRT %s takes no calibration cache: TensorRT 11 removed calibrators, 10.x is the last with them", h.Version())
 	}
 	return h, nil
+}
+
+// CheckCalibrator says whether the calibrator of a TensorRT of that version, in
+// any of the forms that [HeaderFor] takes, and of that algorithm takes a cache
+// with this header. TensorRT compares version and algorithm with its own; where
+// they differ it says nothing that a program could read, and starts to calibrate
+// anew. The scales are the same thing whatever the header, so the way out that
+// the error names, another header, is safe.
+func (h Header) CheckCalibrator(version string, a Algorithm) error {
+	want, err := HeaderFor(version, a)
+	if err != nil {
+		return err
+	}
+	const wayOut = "give it the header %s: the scales stay as they are"
+	switch {
+	case h == want:
+		return nil
+	case h.Algorithm != a:
+		return fmt.Errorf("a calibrator of %s takes no cache of %s and would calibrate anew: "+wayOut, a, h.Algorithm, want)
+	case majorOf(h) == majorOf(want):
+		return fmt.Errorf("the cache is of TensorRT %s and not of %s; not every TensorRT takes one of another version, and would calibrate anew: "+wayOut,
+			h.Version(), want.Version(), want)
+	}
+	return fmt.Errorf("TensorRT %s takes no cache of TensorRT %s and would calibrate anew: "+wayOut, want.Version(), h.Version(), want)
+}
+
+// majorOf is the version's first part, all of it where it is a placeholder.
+func majorOf(h Header) string {
+	major, _, _ := strings.Cut(h.Version(), ".")
+	return major
 }
 
 func versionNumber(version string) (string, error) {

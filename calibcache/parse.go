@@ -21,23 +21,23 @@ func Parse(b []byte) (*Cache, error) {
 	first, rest, more := strings.Cut(text, "\n")
 	header, err := parseHeader(first)
 	if err != nil {
-		return nil, &SyntaxError{1, headerReason(first, err)}
+		return nil, &SyntaxError{Line: 1, Reason: headerReason(first, err)}
 	}
 	c.Header = header
 
 	seen := make(map[string]int) // the line of each name
 	for line := 2; more; line++ {
 		if len(c.Entries) == MaxEntries {
-			return nil, &SyntaxError{line, fmt.Sprintf("more than %d entries, the most that is taken", MaxEntries)}
+			return nil, &SyntaxError{Line: line, Reason: fmt.Sprintf("more than %d entries, the most that is taken", MaxEntries)}
 		}
 		var entry string
 		entry, rest, more = strings.Cut(rest, "\n")
 		e, err := parseEntry(entry)
 		if err != nil {
-			return nil, &SyntaxError{line, err.Error()}
+			return nil, &SyntaxError{Line: line, Reason: err.Error()}
 		}
 		if before, again := seen[e.Name]; again {
-			return nil, &SyntaxError{line, fmt.Sprintf("tensor %.200q has an entry on line %d already: remove one of the two", e.Name, before)}
+			return nil, &SyntaxError{Line: line, Reason: fmt.Sprintf("tensor %.200q has an entry on line %d already: remove one of the two", e.Name, before)}
 		}
 		seen[e.Name] = line
 		c.Entries = append(c.Entries, e)
@@ -83,19 +83,19 @@ func refuseForeign(b []byte) error {
 	trimmed := bytes.TrimSpace(b[:min(len(b), 512)])
 	switch {
 	case len(b) > MaxSize:
-		return &SyntaxError{0, fmt.Sprintf("it is larger than %d MiB, the most that is taken", MaxSize>>20)}
+		return &SyntaxError{Line: 0, Reason: fmt.Sprintf("it is larger than %d MiB, the most that is taken", MaxSize>>20)}
 	case len(trimmed) == 0:
-		return &SyntaxError{0, "it is empty"}
+		return &SyntaxError{Line: 0, Reason: "it is empty"}
 	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
-		return &SyntaxError{1, "it starts with a byte order mark: save it as plain text without one"}
+		return &SyntaxError{Line: 1, Reason: "it starts with a byte order mark: save it as plain text without one"}
 	case trimmed[0] == '{' || trimmed[0] == '[':
-		return &SyntaxError{0, "it is JSON, such as ONNX Runtime writes with the ranges of tensors"}
+		return &SyntaxError{Line: 0, Reason: "it is JSON, such as ONNX Runtime writes with the ranges of tensors"}
 	}
 	switch {
 	case bytes.IndexByte(b, 0) >= 0:
-		return &SyntaxError{0, "it is a binary file, not text"}
+		return &SyntaxError{Line: 0, Reason: "it is a binary file, not text"}
 	case !utf8.Valid(b):
-		return &SyntaxError{0, "it is a binary file, or text that isn't UTF-8"}
+		return &SyntaxError{Line: 0, Reason: "it is a binary file, or text that isn't UTF-8"}
 	}
 	i := bytes.IndexFunc(b, func(r rune) bool { return r != '\n' && unicode.IsControl(r) })
 	if i < 0 {
@@ -103,10 +103,10 @@ func refuseForeign(b []byte) error {
 	}
 	line := 1 + bytes.Count(b[:i], []byte("\n"))
 	if bytes.HasPrefix(b[i:], []byte("\r\n")) {
-		return &SyntaxError{line, "it has Windows line ends (CR LF), a cache has LF alone: convert it with dos2unix"}
+		return &SyntaxError{Line: line, Reason: "it has Windows line ends (CR LF), a cache has LF alone: convert it with dos2unix"}
 	}
 	r, _ := utf8.DecodeRune(b[i:])
-	return &SyntaxError{line, fmt.Sprintf("control character %U", r)}
+	return &SyntaxError{Line: line, Reason: fmt.Sprintf("control character %U", r)}
 }
 
 // headerReason explains a first line that is no header, by what other files

@@ -56,28 +56,21 @@ func Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
 			Region: [4]float64{0, 0, 1, 1},
 		},
 	}
-	m := c.Model
+	g := release.GraphOptions{Batch: p.Batch, Softmax: true}
 	switch p.Precision {
 	case "int8":
 		p.Coverage = c.Fit.Coverage
 		p.Bounded = o.Saturating
-		_, err = m.Quantize(c.Fit.Scales, onnx.QuantizeOptions{Unsigned: true, Saturating: o.Saturating, Keep: c.Spec.KeepFP})
+		g.Scales = c.Fit.Scales
+		g.Quantize = onnx.QuantizeOptions{Unsigned: true, Saturating: o.Saturating, Keep: c.Spec.KeepFP}
 	case "fp16":
 		p.Precision, p.Note = "fp32", "the CPU has no quick arithmetic in FP16, so it computes in FP32"
 	}
-	if err == nil {
-		err = fixBatch(m, p.Batch, c.Image.Batch)
+	m, _, err := c.Graph(g)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = m.AddFront(onnx.Front{Color: in.Color, Mean: in.Mean, Std: in.Std})
-	}
-	if err == nil && (out.Softmax == "true" || out.Softmax == "auto" && !c.Output.Softmax) {
-		err = m.AddSoftmax()
-	}
-	var graph []byte
-	if err == nil {
-		graph, err = m.Encode()
-	}
+	graph, err := m.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("prepare model %s: %w", rel.Model, err)
 	}
@@ -85,16 +78,4 @@ func Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
 	p.Hash = hex.EncodeToString(sum[:])
 	p.graph = func() ([]byte, error) { return graph, nil }
 	return p, nil
-}
-
-// fixBatch makes the graph take batches of the size wanted, where its own is
-// given (0: any).
-func fixBatch(m *onnx.Model, wanted int, own int64) error {
-	switch {
-	case wanted == 1: // ONNX Runtime does best with a batch that it knows
-		return m.SetBatch(1)
-	case own != 0:
-		return fmt.Errorf("its batch is fixed to %d, so inference.batch must be auto or 1", own)
-	}
-	return nil
 }

@@ -26,6 +26,10 @@ type QuantizeOptions struct {
 	// Keep lists layers that stay in floating point, by the names of nodes or of
 	// the tensors that they make.
 	Keep []string
+
+	// Only, where it isn't empty, lists the layers that alone become INT8, in the
+	// same way: to see what one of them costs.
+	Only []string
 }
 
 // QuantizeReport says what became of a model.
@@ -39,6 +43,12 @@ type QuantizedLayer struct {
 	Name, Op string
 	INT8     bool
 	Why      string // why it stays in floating point
+
+	// Layer is the name of the node that became the layer which this node is or
+	// is part of: a ReLU's is the convolution before it. "" where it is part of
+	// none that computes in INT8, as what only hands values on.
+	Layer  string
+	Output string // the tensor that Layer makes; "" without one
 }
 
 // QuantizedTensor is an activation that is quantised.
@@ -78,7 +88,13 @@ func (m *Model) Quantize(scales map[string]float32, o QuantizeOptions) (Quantize
 	g := work.proto.GetGraph()
 	kept, err := find(g, o.Keep)
 	if err != nil {
-		return QuantizeReport{}, err
+		return QuantizeReport{}, fmt.Errorf("keep in floating point: %w", err)
+	}
+	var only map[*pb.NodeProto]bool
+	if len(o.Only) > 0 {
+		if only, err = find(g, o.Only); err != nil {
+			return QuantizeReport{}, fmt.Errorf("quantise alone: %w", err)
+		}
 	}
 	before := listNodes(g)
 	if len(scales) > 0 {
@@ -87,7 +103,7 @@ func (m *Model) Quantize(scales map[string]float32, o QuantizeOptions) (Quantize
 		}
 		work.simplify(scales, kept)
 	}
-	p, err := planOf(g, scales, kept)
+	p, err := planOf(g, scales, kept, only)
 	if err != nil {
 		return QuantizeReport{}, err
 	}
@@ -111,7 +127,7 @@ func find(g *pb.GraphProto, names []string) (map[*pb.NodeProto]bool, error) {
 			}
 		}
 		if !some {
-			return nil, fmt.Errorf("keep in floating point: the model has no layer and no tensor %q", name)
+			return nil, fmt.Errorf("the model has no layer and no tensor %q", name)
 		}
 	}
 	return found, nil
@@ -135,9 +151,13 @@ func listNodes(g *pb.GraphProto) []listedNode {
 // report says what the plan makes of the nodes that the graph had before.
 func (p *plan) report(before []listedNode) QuantizeReport {
 	var r QuantizeReport
-	still := map[*pb.NodeProto]bool{}
+	still, names := map[*pb.NodeProto]bool{}, map[*pb.NodeProto]string{}
 	for _, n := range p.nodes {
 		still[n] = true
+		names[n] = nodeName(n)
+	}
+	for _, b := range before {
+		names[b.node] = b.name
 	}
 	for _, b := range before {
 		n := b.node
@@ -156,6 +176,9 @@ func (p *plan) report(before []listedNode) QuantizeReport {
 		default:
 			l.Why = p.reason[n]
 		}
+		if layer := p.layerWith(n); l.INT8 && layer != nil && !layer.moves() {
+			l.Layer, l.Output = names[layer.node], layer.makes()
+		}
 		r.Layers = append(r.Layers, l)
 	}
 	for _, t := range p.marked {
@@ -163,3 +186,15 @@ func (p *plan) report(before []listedNode) QuantizeReport {
 	}
 	return r
 }
+
+// layerWith is the layer that n is, or is folded into; nil where there is none.
+func (p *plan) layerWith(n *pb.NodeProto) *layer {
+	if l := p.folded[n]; l != nil {
+		return l
+	}
+	return p.layers[n]
+}
+
+// HasINT8 says whether a standard operator has a form in INT8 that computes; not
+// those that only pick values or hand them on.
+func HasINT8(op string) bool { return layerOps[op] && op != "MaxPool" }

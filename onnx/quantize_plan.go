@@ -64,8 +64,9 @@ type grid struct {
 // them, or zeros beside them.
 var carriers = set("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Slice", "Split", "Pad")
 
-// planOf finds out what can run in INT8. kept are the nodes that may not.
-func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]bool) (*plan, error) {
+// planOf finds out what can run in INT8. kept are the nodes that may not; where
+// only isn't nil, no others than these may.
+func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.NodeProto]bool) (*plan, error) {
 	p := &plan{
 		nodes: g.GetNode(), index: indexOf(g), scales: maps.Clone(scales),
 		layers: map[*pb.NodeProto]*layer{}, folded: map[*pb.NodeProto]*layer{}, reason: map[*pb.NodeProto]string{},
@@ -80,13 +81,17 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept map[*pb.NodeProto]
 			switch {
 			case kept[n] || l.clip != nil && kept[l.clip]:
 				l.why = "to be kept in floating point"
+			case only != nil && !only[n]:
+				l.why = "not among the layers to quantise"
 			case l.why == "":
 				l.why = p.unnamed(l)
 			}
 		}
 	}
-	p.reach()
-	p.release()
+	if only == nil { // else it is asked for, whatever it gains
+		p.reach()
+		p.release()
+	}
 	for _, l := range p.layers {
 		if l.why == "" && l.clip != nil {
 			p.folded[l.clip] = l

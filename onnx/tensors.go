@@ -20,3 +20,21 @@ func (m *Model) Tensors() map[string]bool {
 	delete(names, "") // an output that is left out
 	return names
 }
+
+// Inputs returns the names of the model's inputs.
+func (m *Model) Inputs() []string {
+	var names []string
+	for _, v := range m.proto.GetGraph().GetInput() {
+		names = append(names, v.GetName())
+	}
+	return names
+}
+
+// Outputs returns the names of the model's outputs.
+func (m *Model) Outputs() []string {
+	var names []string
+	for _, v := range m.proto.GetGraph().GetOutput() {
+		names = append(names, v.GetName())
+	}
+	return names
+}

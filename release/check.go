@@ -17,12 +17,14 @@ type Checked struct {
 	Output    onnx.OutputInfo
 	Labels    []string        // by index, from class Spec.Output.First on
 	Fit       *calibcache.Fit // of the cache; nil where the precision isn't int8
+
+	path string // of the model, for messages
 }
 
 // Check reads the model and tells whether its input and the labels fit it and,
 // for INT8, the calibration cache. The precision "" is the release's own.
 func (r *Release) Check(precision string) (*Checked, error) {
-	c := &Checked{Spec: r.Spec, Precision: cmp.Or(precision, r.Spec.Precision)}
+	c := &Checked{Spec: r.Spec, Precision: cmp.Or(precision, r.Spec.Precision), path: r.Model}
 	var err error
 	if c.Model, err = onnx.Read(r.Model); err != nil {
 		return nil, rejectf(BadModel, "model: %w", err)

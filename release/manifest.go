@@ -58,6 +58,7 @@ func ParseManifest(name string, data []byte) (*Manifest, error) {
 	m := Manifest{Spec: DefaultSpec()}
 	doc.Decode(&m)
 	m.validate(doc)
+	m.validateCalibration(doc)
 	m.validateFiles(doc)
 	if err := doc.Err(); err != nil {
 		return nil, err

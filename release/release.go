@@ -53,15 +53,19 @@ type Release struct {
 // Open opens a release: a model.yaml, a directory with a manifest.json or a
 // model.yaml in it, or a .tar.zst, which is unpacked into a temporary
 // directory until Close.
-func Open(path string) (*Release, error) { return open(path, "") }
+func Open(path string) (*Release, error) { return open(path, "", false) }
 
-func open(path, tempDir string) (*Release, error) {
+// OpenUncalibrated is [Open] for who is going to calibrate: a model.yaml needn't
+// name a calibration cache, nor need the one that it names be there.
+func OpenUncalibrated(path string) (*Release, error) { return open(path, "", true) }
+
+func open(path, tempDir string, uncalibrated bool) (*Release, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the release: %w", err)
 	}
 	if info.IsDir() {
-		return openDir(path, path)
+		return openDir(path, path, uncalibrated)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("open the release: %s is %v, wanted a model.yaml, a directory or a .tar.zst", path, info.Mode().Type())
@@ -75,15 +79,15 @@ func open(path, tempDir string) (*Release, error) {
 		return OpenArchive(path, f, tempDir)
 	}
 	if filepath.Base(path) == ManifestName {
-		return openDir(path, filepath.Dir(path))
+		return openDir(path, filepath.Dir(path), uncalibrated)
 	}
 	if ext := filepath.Ext(path); ext != ".yaml" && ext != ".yml" {
 		return nil, rejectf(BadManifest, "%s is no release: wanted a model.yaml, a directory with one or with a %s, or a .tar.zst", path, ManifestName)
 	}
-	return openSpec(path)
+	return openSpec(path, uncalibrated)
 }
 
-func openDir(from, dir string) (*Release, error) {
+func openDir(from, dir string, uncalibrated bool) (*Release, error) {
 	if _, err := os.Stat(filepath.Join(dir, ManifestName)); err == nil {
 		return openManifest(from, dir)
 	}
@@ -91,17 +95,20 @@ func openDir(from, dir string) (*Release, error) {
 	if _, err := os.Stat(spec); err != nil {
 		return nil, rejectf(BadManifest, "%s holds no release: neither a %s nor a %s is there", from, ManifestName, specName)
 	}
-	return openSpec(spec)
+	return openSpec(spec, uncalibrated)
 }
 
-func openSpec(path string) (*Release, error) {
-	spec, err := ReadSpec(path)
+func openSpec(path string, uncalibrated bool) (*Release, error) {
+	spec, err := readSpec(path, uncalibrated)
 	if err != nil {
 		return nil, reject(BadManifest, err)
 	}
 	dir := filepath.Dir(path)
 	r := &Release{Spec: *spec, dir: dir, from: path}
 	r.locate()
+	if _, err := os.Stat(r.Calibration); uncalibrated && err != nil {
+		r.Calibration = ""
+	}
 	for _, f := range []struct{ key, path string }{{"model", r.Model}, {"calibration", r.Calibration}, {"labels", r.labelsPath()}} {
 		if f.path == "" {
 			continue
@@ -195,6 +202,15 @@ func parseLabels(name string, data []byte) ([]string, error) {
 		lines[i] = line
 	}
 	return lines, nil
+}
+
+// SpecPath is the model.yaml that the release was read from; "" where it is
+// packed.
+func (r *Release) SpecPath() string {
+	if r.packed {
+		return ""
+	}
+	return r.from
 }
 
 // Labels are the labels in the order of the file, the first for the class

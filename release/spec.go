@@ -87,16 +87,20 @@ func DefaultSpec() Spec {
 }
 
 // ReadSpec reads a model.yaml. Its error lists every fault with line and column.
-func ReadSpec(path string) (*Spec, error) {
+func ReadSpec(path string) (*Spec, error) { return readSpec(path, false) }
+
+func readSpec(path string, uncalibrated bool) (*Spec, error) {
 	data, err := strict.ReadFile(path, maxSpec)
 	if err != nil {
 		return nil, fmt.Errorf("read the specification: %w", err)
 	}
-	return ParseSpec(path, data)
+	return parseSpec(path, data, uncalibrated)
 }
 
 // ParseSpec reads the content of a model.yaml; the name stands in errors.
-func ParseSpec(name string, data []byte) (*Spec, error) {
+func ParseSpec(name string, data []byte) (*Spec, error) { return parseSpec(name, data, false) }
+
+func parseSpec(name string, data []byte, uncalibrated bool) (*Spec, error) {
 	doc, err := strict.YAML(name, data, maxSpec)
 	if err != nil {
 		return nil, err
@@ -104,6 +108,9 @@ func ParseSpec(name string, data []byte) (*Spec, error) {
 	s := DefaultSpec()
 	doc.Decode(&s)
 	s.validate(doc)
+	if !uncalibrated {
+		s.validateCalibration(doc)
+	}
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}

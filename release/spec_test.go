@@ -87,7 +87,7 @@ func TestFaultsOfSpecs(t *testing.T) {
 		{"name: a\nrelease: 2147483648\nmodel: m\nprecision: fp32\n", "release: found 2147483648, wanted 1 to 2147483647"},
 		{"name: a\nrelease: 1.9\nmodel: m\nprecision: fp32\n", "release: found 1.9, wanted a whole number"},
 		{"name: a\nrelease: 1\nmodel: ''\nprecision: fp32\n", "model: found nothing, wanted a path"},
-		{"name: a\nrelease: 1\nmodel: m\n", "calibration: missing: precision int8 needs a calibration cache; name one, or choose precision: fp16 or fp32"},
+		{"name: a\nrelease: 1\nmodel: m\n", "calibration: missing: precision int8 needs a calibration cache; make one with `sightd calibrate`, or choose precision: fp16 or fp32"},
 		{good + "precision: int4", `model.yaml:6:12: precision: found "int4", wanted int8, fp16, fp32`},
 		{good + "input: {color: grey}", `input.color: found "grey", wanted rgb, bgr, gray`},
 		{good + "input: {resize: fit}", `input.resize: found "fit", wanted letterbox, crop, stretch`},

@@ -58,7 +58,7 @@ func (s *Store) Open(path string) (*Release, error) {
 	if err := s.makeStaging(); err != nil {
 		return nil, s.hint(err)
 	}
-	r, err := open(path, s.staging())
+	r, err := open(path, s.staging(), false)
 	return r, s.hint(err)
 }
 

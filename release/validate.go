@@ -54,9 +54,6 @@ func (s *Spec) validate(f faults) {
 		}
 	}
 	oneOf(f, "precision", s.Precision, "int8", "fp16", "fp32")
-	if s.Precision == "int8" && s.Calibration == "" {
-		f.Errorf("calibration", "missing: precision int8 needs a calibration cache; name one, or choose precision: fp16 or fp32")
-	}
 	s.Input.validate(f)
 	oneOf(f, "output.softmax", s.Output.Softmax, "auto", "true", "false")
 	between(f, "output.first", s.Output.First, 0, MaxNumber)
@@ -67,6 +64,12 @@ func (s *Spec) validate(f faults) {
 	share(f, "proof.agreement", s.Proof.Agreement)
 	patterns(f, "for.devices", s.For.Devices)
 	patterns(f, "for.modules", s.For.Modules)
+}
+
+func (s *Spec) validateCalibration(f faults) {
+	if s.Precision == "int8" && s.Calibration == "" {
+		f.Errorf("calibration", "missing: precision int8 needs a calibration cache; make one with `sightd calibrate`, or choose precision: fp16 or fp32")
+	}
 }
 
 func (in *Input) validate(f faults) {

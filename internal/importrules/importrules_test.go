@@ -25,19 +25,20 @@ const (
 // allowed says which other folders a folder's packages may import. All may
 // import internal; tests may import what they like.
 var allowed = map[string][]string{
-	"main":       {"calibcache", "camera", "daemon", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
-	"daemon":     {"calibcache", "camera", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
-	"release":    {"calibcache", "onnx"},
-	"calibcache": {"onnx"},
-	"dla":        {"onnx"},
-	"onnx":       {},
-	"trt":        {},
-	"ort":        {},
-	"camera":     {},
-	"mqtt":       {},
-	"systemd":    {},
-	"internal":   {},
-	"demo":       {"mqtt"}, // its subscriber, which is a program of its own
+	"main":        {"calibcache", "calibration", "camera", "daemon", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
+	"daemon":      {"calibcache", "calibration", "camera", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
+	"calibration": {"calibcache", "camera", "onnx", "ort", "release"},
+	"release":     {"calibcache", "onnx"},
+	"calibcache":  {"onnx"},
+	"dla":         {"onnx"},
+	"onnx":        {},
+	"trt":         {},
+	"ort":         {},
+	"camera":      {},
+	"mqtt":        {},
+	"systemd":     {},
+	"internal":    {},
+	"demo":        {"mqtt"}, // its subscriber, which is a program of its own
 }
 
 type listed struct {

@@ -5,8 +5,10 @@ package testenv
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -28,6 +30,22 @@ func Sightd(t testing.TB) string { return need(t, "bin/sightd") }
 // Python is the path of an interpreter that has numpy, onnx, onnxruntime,
 // opencv-python-headless and paho-mqtt.
 func Python(t testing.TB) string { return need(t, "build/venv/bin/python") }
+
+// Chromium is the path of a browser of that family. Ubuntu has none among its
+// packages, so a test that asks for it is skipped there.
+func Chromium(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			return p
+		}
+	}
+	if release, _ := os.ReadFile("/etc/os-release"); strings.Contains("\n"+string(release), "\nID=ubuntu\n") {
+		t.Skip("no chromium in PATH, and Ubuntu has it as a snap alone: snap install chromium")
+	}
+	t.Fatal("no chromium in PATH: run `make test-deps` once")
+	return ""
+}
 
 // Demo is a path inside the demo's folder, which is part of the repository.
 func Demo(parts ...string) string {

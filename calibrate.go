@@ -1,0 +1,248 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sightd/sightd/calibration"
+	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/release"
+)
+
+type calibrateCmd struct {
+	Release    string   `arg:"" help:"model.yaml, a release's folder, or a .tar.zst. It needs no cache yet."`
+	Images     string   `required:"" placeholder:"DIR|LIST|VIDEO" help:"Folder of images, a list with a path a line, or a video; of what the cameras will see."`
+	Output     string   `short:"o" placeholder:"FILE" help:"Calibration cache to write. With --write it may be left out: the one that the model.yaml names then."`
+	Algorithm  string   `enum:"auto,entropy,minmax,percentile" default:"auto" help:"auto, entropy, minmax or percentile. auto takes the one whose INT8 answers follow FP32's most closely on a fifth of the images that it holds back."`
+	Percentile float64  `default:"99.99" placeholder:"PERCENT" help:"How much of an activation's values percentile keeps (${default})."`
+	MaxDrop    *float64 `placeholder:"POINTS" help:"Find the fewest layers to keep in floating point so that no more is lost: points of agreement with FP32, or of top-1 with --index."`
+	Index      string   `type:"existingfile" placeholder:"FILE" help:"Tab-separated, with a header; the columns file and class: what the images show."`
+	Where      string   `placeholder:"COLUMN=VALUE" help:"With --index, only the images of the rows where the column has the value."`
+	Write      bool     `help:"Put the cache and keep_fp into the model.yaml that was given."`
+	Report     string   `placeholder:"FILE" help:"Write a page with histograms, noise by layer and changed answers (HTML)."`
+	TensorRT   string   `name:"tensorrt" default:"10.3.0" placeholder:"VERSION" help:"TensorRT version that the cache's header names (${default})."`
+	Backend    string   `enum:"auto,ort" default:"auto" help:"auto or ort: the CPU, where activations can be observed."`
+	Threads    int      `default:"0" help:"Images at the same time; 0: one for each processor."`
+	JSON       bool     `name:"json" help:"One JSON document."`
+}
+
+func (c *calibrateCmd) Run(a *app) error {
+	if !(c.Percentile > 0 && c.Percentile <= 100) {
+		return usagef("--percentile %v: want a percentage above 0, up to 100", c.Percentile)
+	}
+	if c.MaxDrop != nil && !(*c.MaxDrop >= 0 && *c.MaxDrop <= 100) {
+		return usagef("--max-drop %v: want points from 0 to 100", *c.MaxDrop)
+	}
+	if c.Where != "" && c.Index == "" {
+		return usagef("--where %s: it picks rows of --index, which isn't given", c.Where)
+	}
+	rel, err := release.OpenUncalibrated(c.Release)
+	if err != nil {
+		return err
+	}
+	defer rel.Close()
+	if err := c.place(rel); err != nil {
+		return err
+	}
+	checked, err := rel.Check("fp32")
+	if err != nil {
+		return err
+	}
+	files, classes, err := imagesOf(c.Images, c.Index, c.Where, len(checked.Labels))
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	s, err := calibration.Open(a.ctx, checked, studyOptions(a, files, classes, c.Threads))
+	if err != nil {
+		return err
+	}
+	r := &calibrated{study: s, start: start, Release: fmt.Sprintf("%s %d", rel.Spec.Name, rel.Spec.Release), KeepFP: slices.Clone(rel.Spec.KeepFP)}
+	if n := s.Images(); n < calibration.Few {
+		r.warn(a, "%d images are few: want %d at least, better hundreds, of what the cameras will see", n, calibration.Few)
+	}
+	for _, u := range s.Unreadable() {
+		r.warn(a, "%s: %s", u.Path, u.Reason)
+	}
+	if err := c.choose(a, s, r); err != nil {
+		return err
+	}
+	cache, err := s.Cache(r.Algorithm, c.TensorRT)
+	if err != nil {
+		return usagef("--tensorrt: %w", err)
+	}
+	if c.Report != "" {
+		if err := c.report(a, s, r, rel); err != nil {
+			return err
+		}
+	}
+	r.finish(c.Output, cache)
+	if err := durable.WriteFile(c.Output, cache.Bytes(), 0o644); err != nil {
+		return err
+	}
+	if c.Write {
+		if err := c.update(rel, r.KeepFP); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		return writeJSON(a.stdout, r)
+	}
+	return r.print(a.stdout, c.Write)
+}
+
+// place finds out where the cache goes.
+func (c *calibrateCmd) place(rel *release.Release) error {
+	spec := rel.SpecPath()
+	switch {
+	case c.Write && spec == "":
+		return usagef("--write: %s is packed: name the model.yaml that it is packed from", c.Release)
+	case c.Output != "":
+	case !c.Write:
+		return usagef("nowhere to write the cache to: name a file with -o, or let --write put it beside the model.yaml")
+	case rel.Spec.Calibration != "":
+		c.Output = rel.Spec.Calibration
+		if !filepath.IsAbs(c.Output) {
+			c.Output = filepath.Join(filepath.Dir(spec), c.Output)
+		}
+	default:
+		c.Output = filepath.Join(filepath.Dir(spec), "calibration.cache")
+	}
+	return nil
+}
+
+// choose observes the model, picks the algorithm and the layers to keep.
+func (c *calibrateCmd) choose(a *app, s *calibration.Study, r *calibrated) error {
+	auto := c.Algorithm == "auto"
+	if err := s.Observe(a.ctx, c.Percentile, auto); err != nil {
+		return err
+	}
+	warnings, err := s.Faults(r.KeepFP)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		r.warn(a, "%s", w)
+	}
+	r.Algorithm = c.Algorithm
+	if auto {
+		list, err := s.Choose(a.ctx, r.KeepFP)
+		if err != nil {
+			return err
+		}
+		r.compared(list)
+		r.Algorithm = list[0].Algorithm
+	}
+	if r.Algorithm == calibration.Percentile {
+		r.Percentile = &c.Percentile
+	}
+	if c.MaxDrop == nil {
+		return nil
+	}
+	kept, err := s.Keep(a.ctx, s.Scales(r.Algorithm), r.KeepFP, *c.MaxDrop)
+	if err != nil {
+		return err
+	}
+	r.kept(kept)
+	return nil
+}
+
+// update puts what was found into the model.yaml.
+func (c *calibrateCmd) update(rel *release.Release, keepFP []string) error {
+	spec := rel.SpecPath()
+	name := rel.Spec.Calibration
+	if output, err := filepath.Abs(c.Output); err != nil {
+		return err
+	} else if dir, err := filepath.Abs(filepath.Dir(spec)); err != nil {
+		return err
+	} else if name == "" || filepath.Join(dir, name) != output && name != output {
+		if name, err = filepath.Rel(dir, output); err != nil || strings.HasPrefix(name, "..") {
+			name = output // elsewhere: where it is, wherever model.yaml goes
+		}
+	}
+	return release.Calibrate(spec, name, keepFP)
+}
+
+// studyOptions are what all commands study a model with.
+func studyOptions(a *app, files []string, classes map[string]int, threads int) calibration.Options {
+	return calibration.Options{
+		Files: files, Classes: classes, Threads: threads,
+		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Stage: func(what string, steps int) func() {
+			bar := progress(a, steps, what)
+			return func() { _ = bar.Add(1) }
+		},
+	}
+}
+
+// imagesOf finds the images, and what they show where there is an index: of as
+// many labels as the model has.
+func imagesOf(images, index, where string, labels int) ([]string, map[string]int, error) {
+	if index == "" {
+		files, err := calibration.Files(images)
+		return files, nil, err
+	}
+	rows, err := readIndex(index, images, where)
+	if err != nil {
+		return nil, nil, err
+	}
+	classes := map[string]int{}
+	var named []string
+	for _, r := range rows {
+		if r.class >= labels {
+			return nil, nil, fmt.Errorf("%s: %s has class %d, the model knows 0 to %d", index, r.path, r.class, labels-1)
+		}
+		classes[r.path] = r.class
+		named = append(named, r.path)
+	}
+	if where != "" {
+		return named, classes, nil
+	}
+	files, err := calibration.Files(images)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.ContainsFunc(files, func(f string) bool { _, ok := classes[f]; return ok }) {
+		return nil, nil, fmt.Errorf("%s names none of the %d images of %s: its column file is to have paths from that folder on, such as %s",
+			index, len(files), images, filepath.Base(files[0]))
+	}
+	return files, classes, nil
+}
+
+// print says what was found and written, for people.
+func (r *calibrated) print(w io.Writer, wrote bool) error {
+	var b strings.Builder
+	if len(r.Compared) > 0 {
+		fmt.Fprintf(&b, "INT8 against FP32 on %d images that were held back:\n", r.HeldBack)
+		if r.HeldBack == 0 {
+			b.Reset()
+			fmt.Fprintf(&b, "INT8 against FP32 on all %d images, too few to hold any back:\n", r.Images)
+		}
+		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for _, c := range r.Compared {
+			chosen := ""
+			if c.Algorithm == r.Algorithm {
+				chosen = "← taken"
+			}
+			fmt.Fprintf(t, "  %s\t%.1f %% same answers\tscores %.1f dB\t%s\n", c.Algorithm, 100*c.Agreement, c.SNR, chosen)
+		}
+		t.Flush()
+	}
+	if k := r.Kept; k != nil {
+		fmt.Fprintf(&b, "lost in INT8: %.2f points of %s; with %d layers in floating point %.2f points (%.1f %% same answers, %d choices tried)\n",
+			k.Before, k.Of, len(r.KeepFP), k.After, 100*k.Agreement, k.Tried)
+		if len(r.KeepFP) > 0 && !wrote {
+			fmt.Fprintf(&b, "for the model.yaml: keep_fp: [%s]\n", strings.Join(r.KeepFP, ", "))
+		}
+	}
+	fmt.Fprintf(&b, "%s: %d tensors, %s, %s; %d images, %.1f s (%.1f a second)\n",
+		r.Output, r.Tensors, r.algorithm(), r.Header, r.Images, r.Seconds, r.Rate)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,37 @@
+package calibration
+
+import (
+	"math"
+
+	"github.com/sightd/sightd/calibcache"
+)
+
+// Header is the algorithm that a cache of these ranges names. TensorRT has no
+// calibrator for percentiles; to it they are an entropy calibrator's, which DLA
+// takes as well.
+func Header(algorithm string) calibcache.Algorithm {
+	if algorithm == MinMax {
+		return calibcache.MinMax
+	}
+	return calibcache.Entropy2
+}
+
+// Cache is the calibration cache with the algorithm's ranges, for a TensorRT of
+// the given version. It names each activation under all of its names, in graph
+// order, but for those that never left zero.
+func (s *Study) Cache(algorithm, tensorRT string) (*calibcache.Cache, error) {
+	h, err := calibcache.HeaderFor(tensorRT, Header(algorithm))
+	if err != nil {
+		return nil, err
+	}
+	c := &calibcache.Cache{Header: h}
+	scales := s.Scales(algorithm)
+	for _, t := range s.Tensors {
+		for _, name := range t.Names() {
+			if scale, ok := scales[name]; ok {
+				c.Entries = append(c.Entries, calibcache.Entry{Name: name, Bits: math.Float32bits(scale)})
+			}
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,202 @@
+package calibration
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sightd/sightd/calibcache"
+)
+
+// The algorithms that find ranges.
+const (
+	Entropy    = "entropy"    // see calibcache.Histogram.Entropy
+	MinMax     = "minmax"     // the largest magnitude
+	Percentile = "percentile" // see calibcache.Histogram.Percentile
+)
+
+// Algorithms are their names. Where two follow floating point equally well, the
+// first one is chosen.
+var Algorithms = []string{Entropy, MinMax, Percentile}
+
+// DefaultPercentile is what is kept of an activation's values, in percent: a
+// value in ten thousand is beyond the range.
+const DefaultPercentile = 99.99
+
+// heldBack is the part of the images that Choose compares with and Observe then
+// leaves out: a fifth.
+const heldBack = 5
+
+// Observe goes through the images twice and fills in Tensors. percent is what
+// Percentile takes. With holdBack a fifth of the images, chosen by their content,
+// is left out for Choose.
+func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) error {
+	o, err := observe(s.checked, s.o.Threads)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	seen := s.frames.count()
+	var want func(*frame) bool
+	if held := seen / heldBack; holdBack && held > 0 {
+		seen -= held
+		last := s.frames.lowest(held)
+		s.heldBack = held
+		want = func(f *frame) bool { return f.hash > last }
+	}
+	err = s.pass("ranges", seen, func(step func()) error { return o.ranges(ctx, s.frames, want, step) })
+	if err != nil {
+		return err
+	}
+	err = s.pass("histograms", seen, func(step func()) error { return o.histograms(ctx, s.frames, want, step) })
+	if err != nil {
+		return err
+	}
+	s.Tensors = o.tensors
+	return s.pass("thresholds", len(s.Tensors), func(step func()) error {
+		var group errgroup.Group
+		group.SetLimit(s.o.Threads)
+		for _, t := range s.Tensors {
+			group.Go(func() error {
+				defer step()
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return t.thresholds(percent)
+			})
+		}
+		return group.Wait()
+	})
+}
+
+// thresholds lets each algorithm choose a range.
+func (t *Tensor) thresholds(percent float64) error {
+	if t.zero() {
+		return nil
+	}
+	h := &t.Histogram
+	entropy, err := h.Entropy()
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.describe(), err)
+	}
+	percentile, err := h.Percentile(percent)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.describe(), err)
+	}
+	t.Thresholds = map[string]float64{Entropy: entropy, MinMax: float64(h.Max), Percentile: percentile}
+	return nil
+}
+
+// Scales are what the algorithm's ranges give, under all names of the tensors:
+// what onnx's Quantize takes. Tensors that never left zero have none.
+func (s *Study) Scales(algorithm string) map[string]float32 {
+	scales := map[string]float32{}
+	for _, t := range s.Tensors {
+		if r, ok := t.Thresholds[algorithm]; ok {
+			for _, name := range t.Names() {
+				scales[name] = float32(r / 127)
+			}
+		}
+	}
+	return scales
+}
+
+// Candidate is an algorithm and what its ranges lose.
+type Candidate struct {
+	Algorithm string
+	Loss      Loss
+}
+
+// Choose compares the algorithms by the images that Observe left out, or where
+// there were too few for that, by all. The best comes first: the one that agrees
+// with floating point most often, then the one with the least noise.
+func (s *Study) Choose(ctx context.Context, keep []string) ([]Candidate, error) {
+	images, at := s.sample, s.all()
+	if s.heldBack > 0 {
+		n := min(s.heldBack, len(images)) // the sample begins with them
+		images, at = images[:n], at[:n]
+	}
+	if _, err := s.reference(ctx); err != nil {
+		return nil, err
+	}
+	var list []Candidate
+	for _, name := range Algorithms {
+		err := s.pass("answers with "+name, len(images), func(step func()) error {
+			a, err := s.answer(ctx, quantised(s.Scales(name), keep, nil), images, step)
+			if err == nil {
+				list = append(list, Candidate{name, s.compare(a, at)})
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Candidate) int { return a.Loss.order(b.Loss) })
+	return list, nil
+}
+
+// order puts the smaller loss first.
+func (l Loss) order(o Loss) int {
+	switch {
+	case l.Agreement != o.Agreement:
+		return sign64(o.Agreement - l.Agreement)
+	default:
+		return sign64(o.SNR - l.SNR)
+	}
+}
+
+func sign64(v float64) int {
+	switch {
+	case v > 0:
+		return 1
+	case v < 0:
+		return -1
+	}
+	return 0
+}
+
+// all are the positions of the whole sample.
+func (s *Study) all() []int {
+	at := make([]int, len(s.sample))
+	for i := range at {
+		at[i] = i
+	}
+	return at
+}
+
+// Faults says what is wrong with what was seen: the error is for what leaves a
+// needed tensor without a scale, the warnings for what works and is odd.
+func (s *Study) Faults(keep []string) (warnings []string, err error) {
+	for _, t := range s.Tensors {
+		switch {
+		case t.zero() && t.Needed && !slices.Contains(keep, t.Producer) && !t.named(keep):
+			if err == nil {
+				err = fmt.Errorf("%s is zero in all of %d images, the first of them %s: is the model damaged, or its preprocessing another? A layer that is meant to be so can stay in floating point: put %q into keep_fp",
+					t.describe(), s.frames.count(), s.sample[0], keptName(t))
+			}
+		case t.zero():
+			warnings = append(warnings, fmt.Sprintf("%s is zero in all images: it gets no scale", t.describe()))
+		case t.constant() && len(t.Histogram.Counts) == calibcache.HistogramBins:
+			warnings = append(warnings, fmt.Sprintf("%s holds the magnitude %.6g alone, in all images: does the model look at its input?", t.describe(), t.Histogram.Max))
+		}
+	}
+	return warnings, err
+}
+
+// named says whether one of names is one of the tensor's.
+func (t *Tensor) named(names []string) bool {
+	return slices.ContainsFunc(t.Names(), func(n string) bool { return slices.Contains(names, n) })
+}
+
+func keptName(t *Tensor) string {
+	if t.Producer != "" {
+		return t.Producer
+	}
+	return t.Name
+}
+
+// HeldBack is how many images Observe left out for Choose.
+func (s *Study) HeldBack() int { return s.heldBack }

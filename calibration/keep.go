@@ -1,0 +1,96 @@
+package calibration
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Kept is what Keep found.
+type Kept struct {
+	Layers []string // to stay in floating point, in graph order; those that were kept before first
+	Before Loss     // with no more than those kept
+	After  Loss
+	Tried  int // how many choices of layers were measured
+}
+
+// Keep finds the fewest layers that have to stay in floating point so that no
+// more than most points are lost (of agreement, or of top-1 where classes are
+// known; see [Loss.Within]), over all images of the sample. already are kept in
+// any case.
+//
+// It takes the layers by what each costs alone and looks for the shortest
+// beginning of that list that is enough, by halving; then gives back each of
+// these that isn't needed beside the others. That finds a set from which nothing
+// can be taken, not with certainty the smallest there is: there are too many.
+func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []string, most float64) (*Kept, error) {
+	if _, err := s.reference(ctx); err != nil {
+		return nil, err
+	}
+	layers, err := s.Layers(scales, already)
+	if err != nil {
+		return nil, err
+	}
+	k := &Kept{Layers: slices.Clone(already)}
+	lost := func(more []string) (Loss, error) {
+		k.Tried++
+		var a *answers
+		err := s.pass(fmt.Sprintf("answers with %d layers kept", len(already)+len(more)), len(s.sample), func(step func()) (err error) {
+			a, err = s.answer(ctx, quantised(scales, slices.Concat(already, more), nil), s.sample, step)
+			return err
+		})
+		if err != nil {
+			return Loss{}, err
+		}
+		return s.compare(a, s.all()), nil
+	}
+	if k.Before, err = lost(nil); err != nil {
+		return nil, err
+	}
+	if k.After = k.Before; k.Before.Within(most) {
+		return k, nil
+	}
+	ranked, err := s.Rank(ctx, layers, scales)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range ranked {
+		names = append(names, l.Name)
+	}
+	// With all of them kept nothing is lost, so there is an end to it.
+	enough, losses := len(names), map[int]Loss{}
+	for low := 1; low < enough; {
+		middle := (low + enough) / 2
+		if losses[middle], err = lost(names[:middle]); err != nil {
+			return nil, err
+		}
+		if losses[middle].Within(most) {
+			enough = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	chosen := slices.Clone(names[:enough])
+	if l, measured := losses[enough]; measured {
+		k.After = l
+	} else if k.After, err = lost(chosen); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Backward(names[:enough]) {
+		without := slices.DeleteFunc(slices.Clone(chosen), func(n string) bool { return n == name })
+		l, err := lost(without)
+		if err != nil {
+			return nil, err
+		}
+		if l.Within(most) {
+			chosen, k.After = without, l
+		}
+	}
+	for _, l := range layers {
+		if slices.Contains(chosen, l.Name) {
+			k.Layers = append(k.Layers, l.Name)
+		}
+	}
+	return k, nil
+}
