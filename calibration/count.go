@@ -6,44 +6,26 @@ import (
 	"github.com/sightd/sightd/calibcache"
 )
 
-// extremes are the values of a tensor that lie farthest from zero, as the bits
-// of float32: those order magnitudes as integers do.
-type extremes struct {
-	positive int32  // bits of the largest value; negative where none is positive
-	negative uint32 // bits of the least value; below 1<<31 where none is negative
-}
+// magnitude is a tensor's largest one, as the bits of a float32: without the sign
+// they are ordered as integers are.
+type magnitude uint32
 
-const (
-	sign     = 1 << 31
-	infinity = 0x7f800000 // and above it stands what is no number
-)
+// infinity is the bits of it; above stands what is no number.
+const infinity magnitude = 0x7f800000
 
 // take takes values into account.
-func (e *extremes) take(values []float32) {
-	p, n := e.positive, e.negative
+func (m *magnitude) take(values []float32) {
+	const sign = 1 << 31
+	most := uint32(*m)
 	for _, v := range values {
-		b := math.Float32bits(v)
-		p, n = max(p, int32(b)), max(n, b)
+		most = max(most, math.Float32bits(v)&^sign)
 	}
-	e.positive, e.negative = p, n
-}
-
-func (e *extremes) merge(o extremes) {
-	e.positive, e.negative = max(e.positive, o.positive), max(e.negative, o.negative)
-}
-
-// magnitude is the largest one, as bits.
-func (e extremes) magnitude() uint32 {
-	m := uint32(max(e.positive, 0))
-	if e.negative >= sign {
-		m = max(m, e.negative&^sign)
-	}
-	return m
+	*m = magnitude(most)
 }
 
 // fault says what makes values useless: nothing, "NaN" or "infinite".
-func (e extremes) fault() string {
-	switch m := e.magnitude(); {
+func (m magnitude) fault() string {
+	switch {
 	case m > infinity:
 		return "NaN"
 	case m == infinity:

@@ -89,12 +89,9 @@ func (o *observer) run(worker int, f *frame) (*ort.View, error) {
 
 // ranges is the first pass: it finds each tensor's largest magnitude.
 func (o *observer) ranges(ctx context.Context, s *frames, want func(*frame) bool, done func()) error {
-	found := make([][]extremes, len(o.views))
+	found := make([][]magnitude, len(o.views))
 	for n := range found {
-		found[n] = make([]extremes, len(o.tensors))
-		for i := range found[n] {
-			found[n][i].positive = math.MinInt32
-		}
+		found[n] = make([]magnitude, len(o.tensors))
 	}
 	err := s.each(ctx, len(o.views), want, done, func(worker int, f *frame) error {
 		v, err := o.run(worker, f)
@@ -102,9 +99,9 @@ func (o *observer) ranges(ctx context.Context, s *frames, want func(*frame) bool
 			return err
 		}
 		for i, t := range o.tensors {
-			e := &found[worker][i]
-			e.take(v.Output(i))
-			if what := e.fault(); what != "" {
+			m := &found[worker][i]
+			m.take(v.Output(i))
+			if what := m.fault(); what != "" {
 				return &valueError{what, t, f.String()}
 			}
 		}
@@ -114,12 +111,11 @@ func (o *observer) ranges(ctx context.Context, s *frames, want func(*frame) bool
 		return err
 	}
 	for i, t := range o.tensors {
-		var all extremes
-		all.positive = math.MinInt32
+		var most magnitude
 		for n := range found {
-			all.merge(found[n][i])
+			most = max(most, found[n][i])
 		}
-		t.Histogram.Max = math.Float32frombits(all.magnitude())
+		t.Histogram.Max = math.Float32frombits(uint32(most))
 	}
 	return nil
 }
