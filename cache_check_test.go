@@ -39,8 +39,8 @@ suspicious: ranges out of proportion to their neighbours', used as they are (1)
   pool1: the range 1016 is at least 50 times its neighbours': 3.969 of "relu1" is the nearest
 
 unequal: ranges that DLA wants equal, used as they are (2)
-  pool1: ranges of pool1 1016, relu1 3.969 differ, DLA wants them equal in and out of MaxPool
-  sum: ranges of pool1 1016, clip2 3.969 differ, DLA wants them equal in of Add
+  pool1: ranges of pool1 1016, relu1 3.969 differ, DLA wants them equal at input and output of MaxPool
+  sum: ranges of pool1 1016, clip2 3.969 differ, DLA wants them equal at the inputs of Add
 `
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)

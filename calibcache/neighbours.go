@@ -151,11 +151,11 @@ func (n *neighbourhood) unequal() []Suspicious {
 		case a.Index < 0:
 			continue
 		case a.Op == "Add" || a.Op == "Sum":
-			around, wanted = n.inputs[a.Index], "in"
+			around, wanted = n.inputs[a.Index], "at the inputs"
 		case a.Op == "Concat":
-			around, wanted = append([]int{i}, n.inputs[a.Index]...), "in and out"
+			around, wanted = append([]int{i}, n.inputs[a.Index]...), "at input and output"
 		case poolings[a.Op]:
-			around, wanted = append([]int{i}, n.inputs[a.Index]...), "in and out"
+			around, wanted = append([]int{i}, n.inputs[a.Index]...), "at input and output"
 		}
 		around = slices.DeleteFunc(slices.Clone(around), func(j int) bool { _, ok := n.entries[j]; return !ok })
 		differs := slices.ContainsFunc(around, func(j int) bool { return n.entries[j].Bits != n.entries[around[0]].Bits })

@@ -87,14 +87,14 @@ func TestUnequalRanges(t *testing.T) {
 		"none where all are equal": {nil, nil},
 		"what goes into an addition": {
 			map[string]float32{"clip2": 2},
-			[]string{"sum: ranges of pool1 127, clip2 254 differ, DLA wants them equal in of Add"},
+			[]string{"sum: ranges of pool1 127, clip2 254 differ, DLA wants them equal at the inputs of Add"},
 		},
 		"an addition's result can differ": {
 			map[string]float32{"sum": 2, "gap": 2}, nil,
 		},
 		"around a pooling": {
 			map[string]float32{"gap": 2},
-			[]string{"gap: ranges of gap 254, sum 127 differ, DLA wants them equal in and out of GlobalAveragePool"},
+			[]string{"gap: ranges of gap 254, sum 127 differ, DLA wants them equal at input and output of GlobalAveragePool"},
 		},
 		"around a convolution they may": {map[string]float32{"image": 3, "conv1": 2, "conv2": 4}, nil},
 	} {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sightd/sightd/calibcache"
+	"github.com/sightd/sightd/onnx"
 )
 
 // The algorithms that find ranges.
@@ -55,7 +56,7 @@ func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) err
 		return err
 	}
 	s.Tensors = o.tensors
-	return s.pass("thresholds", len(s.Tensors), func(step func()) error {
+	err = s.pass("thresholds", len(s.Tensors), func(step func()) error {
 		var group errgroup.Group
 		group.SetLimit(s.o.Threads)
 		for _, t := range s.Tensors {
@@ -69,6 +70,23 @@ func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) err
 		}
 		return group.Wait()
 	})
+	s.passOn()
+	return err
+}
+
+// passOn gives what max pooling makes the range of what it reads, as TensorRT's
+// calibrators do: the values are the same, and DLA takes no other.
+func (s *Study) passOn() {
+	for _, t := range s.Tensors {
+		if t.Op != "MaxPool" {
+			continue
+		}
+		for _, from := range s.Tensors {
+			if slices.ContainsFunc(from.Consumers, func(c onnx.Consumer) bool { return c.Index == t.Index }) {
+				t.Thresholds = from.Thresholds
+			}
+		}
+	}
 }
 
 // thresholds lets each algorithm choose a range.

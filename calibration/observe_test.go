@@ -132,6 +132,16 @@ func TestEveryActivationIsInTheCacheInTheNetworksOrder(t *testing.T) {
 	}
 }
 
+func TestMaxPoolingKeepsItsInputsRange(t *testing.T) {
+	t.Parallel()
+	s := observed(t, checked(t, "pooled"), Options{Files: pictures(t, 20)})
+	for _, a := range Algorithms {
+		if scales := s.Scales(a); scales["pooled"] != scales["r1"] || scales["r1"] == 0 {
+			t.Errorf("%s: %v behind the pooling, %v in front of it", a, scales["pooled"], scales["r1"])
+		}
+	}
+}
+
 func TestWhatIsNoNumberIsToldByLayerAndImage(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{

@@ -63,6 +63,7 @@ conv1 = [node("Conv", ["image", "w1", "b1"], ["c1"], name="first", pads=[1, 1, 1
 conv2 = node("Conv", ["r1", "w2", "b2"], ["c2"], name="second", pads=[1, 1, 1, 1])
 
 write("sound", [*conv1, conv2, node("Add", ["c2", "r1"], ["sum"], name="add")], "sum", balance=True)
+write("pooled", [*conv1, node("MaxPool", ["r1"], ["pooled"], name="pool", kernel_shape=[4, 4], strides=[4, 4])], "pooled")
 write("nan", [*conv1, conv2, node("Log", ["c2"], ["log"], name="logarithm")], "log")
 write("infinite", [*conv1, conv2, node("Mul", ["c2", "huge"], ["scaled"], name="scale"), node("Exp", ["scaled"], ["exp"], name="power")],
       "exp", initialisers={"huge": 1e4}.items())
