@@ -77,14 +77,19 @@ func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []s
 	} else if k.After, err = lost(chosen); err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Backward(names[:enough]) {
-		without := slices.DeleteFunc(slices.Clone(chosen), func(n string) bool { return n == name })
-		l, err := lost(without)
-		if err != nil {
-			return nil, err
-		}
-		if l.Within(most) {
-			chosen, k.After = without, l
+	// One that couldn't be given back may be once another has been, so this goes
+	// on until none can.
+	for before := len(chosen) + 1; len(chosen) < before; {
+		before = len(chosen)
+		for _, name := range slices.Backward(slices.Clone(chosen)) {
+			without := slices.DeleteFunc(slices.Clone(chosen), func(n string) bool { return n == name })
+			l, err := lost(without)
+			if err != nil {
+				return nil, err
+			}
+			if l.Within(most) {
+				chosen, k.After = without, l
+			}
 		}
 	}
 	for _, l := range layers {

@@ -62,7 +62,7 @@ func Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
 		p.Coverage = c.Fit.Coverage
 		p.Bounded = o.Saturating
 		g.Scales = c.Fit.Scales
-		g.Quantize = onnx.QuantizeOptions{Unsigned: true, Saturating: o.Saturating, Keep: c.Spec.KeepFP}
+		g.Quantize = onnx.QuantizeOptions{Unsigned: true, Saturating: o.Saturating, Keep: c.Spec.KeepFP, Islands: true}
 	case "fp16":
 		p.Precision, p.Note = "fp32", "the CPU has no quick arithmetic in FP16, so it computes in FP32"
 	}

@@ -27,6 +27,10 @@ type QuantizeOptions struct {
 	// the tensors that they make.
 	Keep []string
 
+	// Islands, with Unsigned, leaves more in floating point than Keep names: what
+	// would only be slower in INT8 among the layers that are kept.
+	Islands bool
+
 	// Only, where it isn't empty, lists the layers that alone become INT8, in the
 	// same way: to see what one of them costs.
 	Only []string
@@ -81,6 +85,9 @@ func (r *QuantizeReport) INT8() int {
 // as do preprocessing, softmax, and the results of a matrix product that no layer
 // reads. With an error, the model is as it was.
 func (m *Model) Quantize(scales map[string]float32, o QuantizeOptions) (QuantizeReport, error) {
+	if o.Islands && !o.Unsigned {
+		return QuantizeReport{}, errors.New("quantise with islands: they are a matter of CPUs, set Unsigned too")
+	}
 	if o.Saturating && !o.Unsigned {
 		return QuantizeReport{}, errors.New("quantise for saturating products: they are a matter of unsigned activations, set Unsigned too")
 	}
@@ -103,7 +110,7 @@ func (m *Model) Quantize(scales map[string]float32, o QuantizeOptions) (Quantize
 		}
 		work.simplify(scales, kept)
 	}
-	p, err := planOf(g, scales, kept, only)
+	p, err := planOf(g, scales, kept, only, o.Islands && len(kept) > 0)
 	if err != nil {
 		return QuantizeReport{}, err
 	}

@@ -65,8 +65,9 @@ type grid struct {
 var carriers = set("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Slice", "Split", "Pad")
 
 // planOf finds out what can run in INT8. kept are the nodes that may not; where
-// only isn't nil, no others than these may.
-func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.NodeProto]bool) (*plan, error) {
+// only isn't nil, no others than these may. islands leaves more in floating point;
+// see [plan.islands].
+func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.NodeProto]bool, islands bool) (*plan, error) {
 	p := &plan{
 		nodes: g.GetNode(), index: indexOf(g), scales: maps.Clone(scales),
 		layers: map[*pb.NodeProto]*layer{}, folded: map[*pb.NodeProto]*layer{}, reason: map[*pb.NodeProto]string{},
@@ -81,12 +82,15 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.Node
 			switch {
 			case kept[n] || l.clip != nil && kept[l.clip]:
 				l.why = "to be kept in floating point"
-			case only != nil && !only[n]:
+			case only != nil && !only[n] && (l.clip == nil || !only[l.clip]):
 				l.why = "not among the layers to quantise"
 			case l.why == "":
 				l.why = p.unnamed(l)
 			}
 		}
+	}
+	if islands {
+		p.islands()
 	}
 	if only == nil { // else it is asked for, whatever it gains
 		p.reach()
