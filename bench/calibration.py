@@ -78,6 +78,8 @@ def against(title, theirs, way, rate, peak, images, section):
                          report.below(peak / theirs["peak_mib"], SMALLER, f"{SMALLER}") if way == "onnxruntime" else ""])
     note = (f"{title}: {collect:.0f} s to collect, {search:.0f} s to search {theirs['tensors']} tensors "
             f"({theirs['searched']} of them timed).")
+    if way == "onnxruntime":
+        note += " What it takes for tensors includes weights that the model stores as FP16 and casts."
     if theirs["images"] < images:
         note += f" Collecting was timed, and the memory measured, with {theirs['images']} images."
     section.notes.append(note)
