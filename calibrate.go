@@ -138,6 +138,11 @@ func (c *calibrateCmd) choose(a *app, s *calibration.Study, r *calibrated) error
 		}
 		r.compared(list)
 		r.Algorithm = list[0].Algorithm
+		if s.HeldBack() > 0 { // what was held back is worth looking at too
+			if err := s.Observe(a.ctx, c.Percentile, false); err != nil {
+				return err
+			}
+		}
 	}
 	if r.Algorithm == calibration.Percentile {
 		r.Percentile = &c.Percentile
@@ -230,7 +235,7 @@ func (r *calibrated) print(w io.Writer, wrote bool) error {
 			if c.Algorithm == r.Algorithm {
 				chosen = "← taken"
 			}
-			fmt.Fprintf(t, "  %s\t%.1f %% same answers\tscores %.1f dB\t%s\n", c.Algorithm, 100*c.Agreement, c.SNR, chosen)
+			fmt.Fprintf(t, "  %s\t%.1f %% same answers\tprobabilities differ by %.4f nats\tscores %.1f dB\t%s\n", c.Algorithm, 100*c.Agreement, c.KL, c.SNR, chosen)
 		}
 		t.Flush()
 	}

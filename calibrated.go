@@ -36,6 +36,7 @@ type calibrated struct {
 type comparedJSON struct {
 	Algorithm string   `json:"algorithm"`
 	Agreement float64  `json:"agreement"`
+	KL        float64  `json:"kl"`             // divergence of the probabilities, nats
 	SNR       float64  `json:"snr_db"`         // of the scores
 	Drop      *float64 `json:"drop,omitempty"` // of top-1, a share
 }
@@ -65,7 +66,7 @@ func (r *calibrated) warn(a *app, format string, args ...any) {
 func (r *calibrated) compared(list []calibration.Candidate) {
 	r.candidates, r.HeldBack = list, r.study.HeldBack()
 	for _, c := range list {
-		j := comparedJSON{Algorithm: c.Algorithm, Agreement: c.Loss.Agreement, SNR: c.Loss.SNR}
+		j := comparedJSON{Algorithm: c.Algorithm, Agreement: c.Loss.Agreement, KL: c.Loss.KL, SNR: c.Loss.SNR}
 		if c.Loss.Labelled > 0 {
 			drop := c.Loss.Reference - c.Loss.Top1
 			j.Drop = &drop

@@ -16,6 +16,7 @@ type resolver struct {
 	activations []onnx.Activation
 	index       map[string]int  // into activations, by each of their names
 	tensors     map[string]bool // names of all tensors of the graph
+	nodes       map[string]bool // names of the nodes that make activations
 
 	entries    map[int][]Entry // of an activation: the one under its own name first
 	belongs    map[string]bool // entries that were found to belong to an activation
@@ -27,10 +28,12 @@ func newResolver(c *Cache, activations []onnx.Activation, tensors map[string]boo
 	r := &resolver{
 		cache: c, activations: activations, tensors: tensors,
 		index:   map[string]int{},
+		nodes:   map[string]bool{},
 		entries: map[int][]Entry{},
 		belongs: map[string]bool{},
 	}
 	for i, a := range activations {
+		r.nodes[a.Producer] = true
 		for _, name := range a.Names() {
 			r.index[name] = i
 		}
@@ -156,10 +159,13 @@ func (r *resolver) ownerOf(e Entry) owner {
 }
 
 // isConstant says whether an entry is of a tensor of the graph that carries no
-// image data: a weight or what is computed from shapes. TensorRT's parser adds
-// "_output" to the names of initialisers.
+// image data, a weight or what is computed from shapes, or of one that TensorRT's
+// parser makes on the way to a node's output. The parser adds "_output" to the
+// names of initialisers and, from 10 on, of nodes; where these have no name it
+// calls them "node_of_" and what they make.
 func (r *resolver) isConstant(name string) bool {
-	return r.tensors[name] || r.tensors[strings.TrimSuffix(name, "_output")]
+	of, added := strings.CutSuffix(name, "_output")
+	return r.tensors[name] || added && (r.tensors[of] || r.nodes[of] || r.tensors[strings.TrimPrefix(of, "node_of_")])
 }
 
 // unnamed matches what TensorRT calls the outputs of layers that nobody named.

@@ -24,11 +24,13 @@ type Loss struct {
 	Images    int
 	Agreement float64 // share of the images that both give the same label for
 	SNR       float64 // of the scores, in dB
+	KL        float64 // Kullback-Leibler divergence of the probabilities from those in floating point, in nats
 	Labelled  int     // images whose right label is known
 	Top1      float64 // share of these that are right in INT8
 	Reference float64 // and in floating point
 
-	worse, better int // labelled images that only floating point, only INT8 labels right
+	worse, better int         // labelled images that only floating point, only INT8 labels right
+	changed       map[int]int // 1 for each image of the sample, by position, that both label differently
 }
 
 // Points is what is lost, in hundredths: of top-1 where labels are known, else of
@@ -71,6 +73,13 @@ func quantised(scales map[string]float32, keep, only []string) release.GraphOpti
 
 // answer runs a graph over images.
 func (s *Study) answer(ctx context.Context, o release.GraphOptions, images []*frame, step func()) (*answers, error) {
+	return s.answerUntil(ctx, o, images, step, nil)
+}
+
+// answerUntil runs a graph over images, in their order, until enough, which may be
+// nil, says that an image's answer was the last that is wanted: then there are no
+// answers. enough is called from several goroutines.
+func (s *Study) answerUntil(ctx context.Context, o release.GraphOptions, images []*frame, step func(), enough func(i, best int) bool) (*answers, error) {
 	o.Expose = []string{s.checked.Output.Name}
 	p, err := openProbe(s.checked, o, false)
 	if err != nil {
@@ -80,19 +89,23 @@ func (s *Study) answer(ctx context.Context, o release.GraphOptions, images []*fr
 	a := &answers{scores: make([][]float32, len(images)), best: make([]int, len(images))}
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
+	var ended atomic.Bool
 	for range min(s.o.Threads, len(images)) {
 		group.Go(func() error {
 			v, err := p.View()
 			if err != nil {
 				return err
 			}
-			for i := next.Add(1) - 1; i < int64(len(images)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+			for i := next.Add(1) - 1; i < int64(len(images)) && ctx.Err() == nil && !ended.Load(); i = next.Add(1) - 1 {
 				copy(v.Pixels(), images[i].pixels)
 				if err := v.Run(); err != nil {
 					return fmt.Errorf("%s: %w", images[i], err)
 				}
 				a.scores[i] = append([]float32(nil), v.Output(0)...)
 				a.best[i] = argmax(a.scores[i][s.checked.Spec.Output.First:])
+				if enough != nil && enough(int(i), a.best[i]) {
+					ended.Store(true)
+				}
 				if step != nil {
 					step()
 				}
@@ -100,7 +113,10 @@ func (s *Study) answer(ctx context.Context, o release.GraphOptions, images []*fr
 			return ctx.Err()
 		})
 	}
-	return a, group.Wait()
+	if err := group.Wait(); err != nil || ended.Load() {
+		return nil, err
+	}
+	return a, nil
 }
 
 // reference are the sample's answers in floating point.
@@ -118,12 +134,15 @@ func (s *Study) reference(ctx context.Context) (*answers, error) {
 // compare tells how far the answers for the sample's images at the given
 // positions are from the reference. own has those images' answers alone.
 func (s *Study) compare(own *answers, at []int) Loss {
-	l := Loss{Images: len(at)}
+	l := Loss{Images: len(at), changed: map[int]int{}}
 	same, right, reference := 0, 0, 0
 	signal, noise := 0.0, 0.0
 	for n, i := range at {
+		l.KL += s.divergence(s.truth.scores[i], own.scores[n]) / float64(len(at))
 		if own.best[n] == s.truth.best[i] {
 			same++
+		} else {
+			l.changed[i] = 1
 		}
 		for k, v := range s.truth.scores[i] {
 			d := float64(v) - float64(own.scores[n][k])
@@ -149,6 +168,39 @@ func (s *Study) compare(own *answers, at []int) Loss {
 		l.Top1, l.Reference = float64(right)/float64(l.Labelled), float64(reference)/float64(l.Labelled)
 	}
 	return l
+}
+
+// divergence is that of the probabilities which two images' scores stand for.
+func (s *Study) divergence(want, got []float32) float64 {
+	p, q := s.probabilities(want), s.probabilities(got)
+	sum := 0.0
+	for k := range p {
+		if p[k] > 0 {
+			sum += p[k] * math.Log(p[k]/max(q[k], math.SmallestNonzeroFloat32))
+		}
+	}
+	return sum
+}
+
+// probabilities are what scores stand for: themselves, or their softmax.
+func (s *Study) probabilities(scores []float32) []float64 {
+	p := make([]float64, len(scores))
+	softmax := s.checked.Spec.Output.Softmax
+	if softmax == "false" || softmax == "auto" && s.checked.Output.Softmax {
+		for k, v := range scores {
+			p[k] = float64(v)
+		}
+		return p
+	}
+	most, sum := float64(scores[argmax(scores)]), 0.0
+	for k, v := range scores {
+		p[k] = math.Exp(float64(v) - most)
+		sum += p[k]
+	}
+	for k := range p {
+		p[k] /= sum
+	}
+	return p
 }
 
 // maxDecibels stands for noise that is none.

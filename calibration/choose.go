@@ -1,6 +1,7 @@
 package calibration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -74,11 +75,11 @@ func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) err
 	return err
 }
 
-// passOn gives what max pooling makes the range of what it reads, as TensorRT's
-// calibrators do: the values are the same, and DLA takes no other.
+// passOn gives what pooling makes the range of what it reads, as TensorRT 8.6's
+// and 10.6's calibrators do, but for global pooling: DLA takes no other.
 func (s *Study) passOn() {
 	for _, t := range s.Tensors {
-		if t.Op != "MaxPool" {
+		if t.Op != "MaxPool" && t.Op != "AveragePool" {
 			continue
 		}
 		for _, from := range s.Tensors {
@@ -129,7 +130,7 @@ type Candidate struct {
 
 // Choose compares the algorithms by the images that Observe left out, or where
 // there were too few for that, by all. The best comes first: the one that agrees
-// with floating point most often, then the one with the least noise.
+// with floating point most often, then the one whose probabilities are the closest.
 func (s *Study) Choose(ctx context.Context, keep []string) ([]Candidate, error) {
 	images, at := s.sample, s.all()
 	if s.heldBack > 0 {
@@ -158,22 +159,7 @@ func (s *Study) Choose(ctx context.Context, keep []string) ([]Candidate, error) 
 
 // order puts the smaller loss first.
 func (l Loss) order(o Loss) int {
-	switch {
-	case l.Agreement != o.Agreement:
-		return sign64(o.Agreement - l.Agreement)
-	default:
-		return sign64(o.SNR - l.SNR)
-	}
-}
-
-func sign64(v float64) int {
-	switch {
-	case v > 0:
-		return 1
-	case v < 0:
-		return -1
-	}
-	return 0
+	return cmp.Or(cmp.Compare(o.Agreement, l.Agreement), cmp.Compare(l.KL, o.KL))
 }
 
 // all are the positions of the whole sample.

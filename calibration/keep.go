@@ -1,9 +1,11 @@
 package calibration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 )
 
 // Kept is what Keep found.
@@ -31,25 +33,19 @@ func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []s
 	if err != nil {
 		return nil, err
 	}
-	k := &Kept{Layers: slices.Clone(already)}
+	k := &Kept{Layers: slices.Clone(already), Tried: 1}
+	order := s.all() // in which images are compared
 	lost := func(more []string) (Loss, error) {
 		k.Tried++
-		var a *answers
-		err := s.pass(fmt.Sprintf("answers with %d layers kept", len(already)+len(more)), len(s.sample), func(step func()) (err error) {
-			a, err = s.answer(ctx, quantised(scales, slices.Concat(already, more), nil), s.sample, step)
-			return err
-		})
-		if err != nil {
-			return Loss{}, err
-		}
-		return s.compare(a, s.all()), nil
+		return s.lost(ctx, scales, slices.Concat(already, more), order, most)
 	}
-	if k.Before, err = lost(nil); err != nil {
+	if k.Before, err = s.lost(ctx, scales, already, order, 100); err != nil {
 		return nil, err
 	}
 	if k.After = k.Before; k.Before.Within(most) {
 		return k, nil
 	}
+	order = s.changedFirst(k.Before)
 	ranked, err := s.Rank(ctx, layers, scales)
 	if err != nil {
 		return nil, err
@@ -98,4 +94,38 @@ func (s *Study) Keep(ctx context.Context, scales map[string]float32, already []s
 		}
 	}
 	return k, nil
+}
+
+// lost is what is lost with these layers in floating point. Where only agreement
+// counts and more than most points of it are lost already, the other images are
+// spared: all is lost then.
+func (s *Study) lost(ctx context.Context, scales map[string]float32, keep []string, order []int, most float64) (Loss, error) {
+	images := make([]*frame, len(order))
+	for n, i := range order {
+		images[n] = s.sample[i]
+	}
+	var enough func(n, best int) bool
+	if s.o.Classes == nil {
+		var changed atomic.Int64
+		enough = func(n, best int) bool {
+			return best != s.truth.best[order[n]] && !(Loss{Agreement: 1 - float64(changed.Add(1))/float64(len(order))}).Within(most)
+		}
+	}
+	loss := Loss{Images: len(order)}
+	err := s.pass(fmt.Sprintf("answers with %d layers kept", len(keep)), len(order), func(step func()) error {
+		a, err := s.answerUntil(ctx, quantised(scales, keep, nil), images, step, enough)
+		if a != nil {
+			loss = s.compare(a, order)
+		}
+		return err
+	})
+	return loss, err
+}
+
+// changedFirst is an order of the sample that begins with the images whose
+// answers the loss found changed: few of them tell that a choice is no good.
+func (s *Study) changedFirst(l Loss) []int {
+	order := s.all()
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(l.changed[b], l.changed[a]) })
+	return order
 }

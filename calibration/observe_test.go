@@ -132,7 +132,7 @@ func TestEveryActivationIsInTheCacheInTheNetworksOrder(t *testing.T) {
 	}
 }
 
-func TestMaxPoolingKeepsItsInputsRange(t *testing.T) {
+func TestPoolingKeepsItsInputsRange(t *testing.T) {
 	t.Parallel()
 	s := observed(t, checked(t, "pooled"), Options{Files: pictures(t, 20)})
 	for _, a := range Algorithms {

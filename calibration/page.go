@@ -168,17 +168,8 @@ func (s *Study) shownAnswers(p *report.Page, truth, own *answers) {
 }
 
 func (s *Study) shownAnswer(a *answers, i int) report.Answer {
-	scores := a.scores[i]
-	out := s.checked.Spec.Output
-	score := float64(scores[out.First+a.best[i]])
-	if out.Softmax == "true" || out.Softmax == "auto" && !s.checked.Output.Softmax {
-		sum := 0.0
-		for _, v := range scores {
-			sum += math.Exp(float64(v) - score)
-		}
-		score = 1 / sum
-	}
-	return report.Answer{Label: s.checked.Labels[a.best[i]], Score: score}
+	p := s.probabilities(a.scores[i])
+	return report.Answer{Label: s.checked.Labels[a.best[i]], Score: p[s.checked.Spec.Output.First+a.best[i]]}
 }
 
 // thumbnail is a small JPEG of the frame as the model sees it; nil where it can't
