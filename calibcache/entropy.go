@@ -11,7 +11,8 @@ const levels = 128
 // on, P is the histogram with everything beyond i in its last bin, and Q the
 // first i bins in 128 levels, each level's sum spread over those of its bins
 // that hold anything. The threshold is the right end of the last i with the
-// least Kullback-Leibler divergence of P from Q, a multiple of Width.
+// least Kullback-Leibler divergence of P from Q, a multiple of Width; but never
+// more than Max.
 //
 // This is the algorithm of S. Migacz, "8-bit Inference with TensorRT", GTC 2017,
 // in the form that pytorch-quantization 2.1 gives it (calib/histogram.py,
@@ -33,10 +34,7 @@ func (h *Histogram) Entropy() (float64, error) {
 			best, at = d, i
 		}
 	}
-	if at == HistogramBins {
-		return float64(h.Max), nil
-	}
-	return float64(at) * h.Width(), nil
+	return min(float64(at)*h.Width, float64(h.Max)), nil
 }
 
 // sums are sums over the first bins of a histogram, by their number: with them

@@ -47,6 +47,10 @@ var gaps = []string{
 	"bin 0 and one value in the last",
 }
 
+func histogramOf(r recorded) calibcache.Histogram {
+	return calibcache.Histogram{Max: float32(r.Max), Width: r.Max / calibcache.HistogramBins, Counts: slices.Clone(r.Bins)}
+}
+
 func TestEntropyFindsPytorchQuantizationsThresholds(t *testing.T) {
 	t.Parallel()
 	list := readRecorded(t)
@@ -55,7 +59,7 @@ func TestEntropyFindsPytorchQuantizationsThresholds(t *testing.T) {
 	}
 	farthest := 0.0
 	for _, r := range list {
-		h := calibcache.Histogram{Max: float32(r.Max), Counts: slices.Clone(r.Bins)}
+		h := histogramOf(r)
 		got, err := h.Entropy()
 		if err != nil {
 			t.Errorf("%s: %v", r.Name, err)
@@ -85,7 +89,7 @@ func TestEntropyWithoutSmallValuesKeepsTheLargeOnes(t *testing.T) {
 		if r.Name != "gap at the start, 300 bins" {
 			continue
 		}
-		h := calibcache.Histogram{Max: float32(r.Max), Counts: r.Bins}
+		h := histogramOf(r)
 		got, err := h.Entropy()
 		if err != nil || h.Clipped(got) > 0.5 {
 			t.Errorf("threshold %v clips %.0f %%, error %v", got, 100*h.Clipped(got), err)
@@ -100,12 +104,13 @@ func TestHistogramsThatGiveNoThreshold(t *testing.T) {
 		h    calibcache.Histogram
 		want string
 	}{
-		"empty":    {calibcache.Histogram{Max: 1, Counts: make([]uint64, calibcache.HistogramBins)}, "without any value"},
-		"few bins": {calibcache.Histogram{Max: 1, Counts: full()[1:]}, "2047 bins, want 2048"},
+		"empty":    {calibcache.Histogram{Max: 1, Width: 1, Counts: make([]uint64, calibcache.HistogramBins)}, "without any value"},
+		"few bins": {calibcache.Histogram{Max: 1, Width: 1, Counts: full()[1:]}, "2047 bins, want 2048"},
 		"zero":     {calibcache.Histogram{Counts: full()}, "up to 0, want a positive number"},
 		"NaN":      {calibcache.Histogram{Max: float32(math.NaN()), Counts: full()}, "up to NaN"},
 		"infinite": {calibcache.Histogram{Max: float32(math.Inf(1)), Counts: full()}, "up to +Inf"},
-		"too full": {calibcache.Histogram{Max: 1, Counts: append(full()[1:], 1<<53)}, "at most 2^53"},
+		"too full": {calibcache.Histogram{Max: 1, Width: 1, Counts: append(full()[1:], 1<<53)}, "at most 2^53"},
+		"short":    {calibcache.Histogram{Max: 1, Width: 1e-4, Counts: full()}, "don't reach its largest magnitude 1"},
 	} {
 		_, entropy := test.h.Entropy()
 		_, percentile := test.h.Percentile(99)
@@ -119,7 +124,7 @@ func TestHistogramsThatGiveNoThreshold(t *testing.T) {
 
 func TestPercentile(t *testing.T) {
 	t.Parallel()
-	h := calibcache.Histogram{Max: 2048, Counts: make([]uint64, calibcache.HistogramBins)} // bins of width 1
+	h := calibcache.Histogram{Max: 2048, Width: 1, Counts: make([]uint64, calibcache.HistogramBins)} // bins of width 1
 	h.Counts[9], h.Counts[99], h.Counts[2047] = 900, 90, 10
 	for percent, want := range map[float64]float64{1: 10, 90: 10, 90.1: 100, 99: 100, 99.1: 2048, 100: 2048} {
 		if got, err := h.Percentile(percent); got != want || err != nil {
@@ -135,7 +140,7 @@ func TestPercentile(t *testing.T) {
 
 func TestClippedIsTheShareBeyondAThreshold(t *testing.T) {
 	t.Parallel()
-	h := calibcache.Histogram{Max: 2048, Counts: make([]uint64, calibcache.HistogramBins)}
+	h := calibcache.Histogram{Max: 2048, Width: 1, Counts: make([]uint64, calibcache.HistogramBins)}
 	h.Counts[9], h.Counts[99] = 900, 100
 	for threshold, want := range map[float64]float64{2048: 0, 100: 0, 99.5: 0.05, 99: 0.1, 10: 0.1, 9: 1, 0: 1} {
 		if got := h.Clipped(threshold); math.Abs(got-want) > 1e-12 {
@@ -148,7 +153,7 @@ func BenchmarkEntropy(b *testing.B) {
 	list := readRecorded(b)
 	for b.Loop() {
 		for _, r := range list {
-			h := calibcache.Histogram{Max: float32(r.Max), Counts: r.Bins}
+			h := histogramOf(r)
 			if _, err := h.Entropy(); err != nil {
 				b.Fatal(err)
 			}

@@ -31,32 +31,40 @@ const DefaultPercentile = 99.99
 // leaves out: a fifth.
 const heldBack = 5
 
-// Observe goes through the images twice and fills in Tensors. percent is what
+// Observe goes through the images and fills in Tensors. percent is what
 // Percentile takes. With holdBack a fifth of the images, chosen by their content,
 // is left out for Choose.
 func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) error {
-	o, err := observe(s.checked, s.o.Threads)
+	tensors, err := activations(s.checked)
 	if err != nil {
 		return err
 	}
-	defer o.close()
 	seen := s.frames.count()
 	var want func(*frame) bool
+	s.heldBack = 0
 	if held := seen / heldBack; holdBack && held > 0 {
 		seen -= held
 		last := s.frames.lowest(held)
 		s.heldBack = held
 		want = func(f *frame) bool { return f.hash > last }
 	}
-	err = s.pass("ranges", seen, func(step func()) error { return o.ranges(ctx, s.frames, want, step) })
-	if err != nil {
+	count := func(tensors []*Tensor) error {
+		o, err := observe(s.checked, tensors, s.o.Threads)
+		if err != nil {
+			return err
+		}
+		defer o.close()
+		return s.pass("histograms", seen, func(step func()) error { return o.histograms(ctx, s.frames, want, step) })
+	}
+	if err := count(tensors); err != nil {
 		return err
 	}
-	err = s.pass("histograms", seen, func(step func()) error { return o.histograms(ctx, s.frames, want, step) })
-	if err != nil {
-		return err
+	if coarse := coarse(tensors); len(coarse) > 0 {
+		if err := count(coarse); err != nil {
+			return err
+		}
 	}
-	s.Tensors = o.tensors
+	s.Tensors = tensors
 	err = s.pass("thresholds", len(s.Tensors), func(step func()) error {
 		var group errgroup.Group
 		group.SetLimit(s.o.Threads)
@@ -73,6 +81,14 @@ func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) err
 	})
 	s.passOn()
 	return err
+}
+
+// coarse are the tensors that the bins of the tensor which they were cut from tell
+// too little of: what a Clip to 6 leaves of a tensor that reaches to 1000, say.
+func coarse(tensors []*Tensor) []*Tensor {
+	return slices.DeleteFunc(slices.Clone(tensors), func(t *Tensor) bool {
+		return t.zero() || t.Histogram.Used() >= calibcache.HistogramBins/2
+	})
 }
 
 // passOn gives what pooling makes the range of what it reads, as TensorRT 8.6's

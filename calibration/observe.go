@@ -13,12 +13,12 @@ import (
 
 // observer looks at all activations of a model in floating point while it runs.
 //
-// It goes through the images twice: for each tensor's largest magnitude, and with
-// it known, for the histogram. Sums of counts and maxima don't depend on the
-// order of images, and each image runs alone, in one thread, so what comes out is
-// the same for any order and any number of threads, to the bit.
+// Counts and their sums don't depend on the order of images, and each image runs
+// alone, in one thread, so what comes out is the same for any order and any number
+// of threads, to the bit.
 type observer struct {
-	tensors []*Tensor
+	tensors []*Tensor // those that are counted
+	cut     []*Tensor // those that are one of these, cut off
 	probe   *ort.Probe
 	views   []*ort.View // one for each goroutine
 }
@@ -26,17 +26,21 @@ type observer struct {
 // viewBytes bounds the memory of all views, and with it the goroutines.
 const viewBytes = 2 << 30
 
-func observe(c *release.Checked, threads int) (*observer, error) {
-	activations, err := c.Model.Activations()
-	if err != nil {
-		return nil, fmt.Errorf("find the network's activations: %w", err)
-	}
+// observe opens a model to look at these tensors.
+func observe(c *release.Checked, tensors []*Tensor, threads int) (*observer, error) {
 	o := &observer{}
 	var names []string
-	for _, a := range activations {
-		o.tensors = append(o.tensors, &Tensor{Activation: a})
-		names = append(names, a.Name)
+	counted := map[string]bool{}
+	for _, t := range tensors {
+		if t.Cut != nil && counted[t.Cut.Of] && t.Cut.Lo <= 0 && t.Cut.Hi >= 0 {
+			o.cut = append(o.cut, t)
+			continue
+		}
+		counted[t.Name] = true
+		o.tensors = append(o.tensors, t)
+		names = append(names, t.Name)
 	}
+	var err error
 	o.probe, err = openProbe(c, release.GraphOptions{Expose: names}, false)
 	if err != nil {
 		return nil, err
@@ -57,6 +61,19 @@ func observe(c *release.Checked, threads int) (*observer, error) {
 		}
 	}
 	return o, nil
+}
+
+// activations are the model's, as tensors to look at.
+func activations(c *release.Checked) ([]*Tensor, error) {
+	list, err := c.Model.Activations()
+	if err != nil {
+		return nil, fmt.Errorf("find the network's activations: %w", err)
+	}
+	var tensors []*Tensor
+	for _, a := range list {
+		tensors = append(tensors, &Tensor{Activation: a})
+	}
+	return tensors, nil
 }
 
 func (o *observer) close() { o.probe.Close() }
@@ -87,11 +104,11 @@ func (o *observer) run(worker int, f *frame) (*ort.View, error) {
 	return v, nil
 }
 
-// ranges is the first pass: it finds each tensor's largest magnitude.
-func (o *observer) ranges(ctx context.Context, s *frames, want func(*frame) bool, done func()) error {
-	found := make([][]magnitude, len(o.views))
-	for n := range found {
-		found[n] = make([]magnitude, len(o.tensors))
+// histograms goes through the images and counts.
+func (o *observer) histograms(ctx context.Context, s *frames, want func(*frame) bool, done func()) error {
+	counters := make([][]counter, len(o.views))
+	for n := range counters {
+		counters[n] = make([]counter, len(o.tensors))
 	}
 	err := s.each(ctx, len(o.views), want, done, func(worker int, f *frame) error {
 		v, err := o.run(worker, f)
@@ -99,9 +116,7 @@ func (o *observer) ranges(ctx context.Context, s *frames, want func(*frame) bool
 			return err
 		}
 		for i, t := range o.tensors {
-			m := &found[worker][i]
-			m.take(v.Output(i))
-			if what := m.fault(); what != "" {
+			if what := counters[worker][i].take(v.Output(i)); what != "" {
 				return &valueError{what, t, f.String()}
 			}
 		}
@@ -110,57 +125,17 @@ func (o *observer) ranges(ctx context.Context, s *frames, want func(*frame) bool
 	if err != nil {
 		return err
 	}
+	found := map[string]*counter{}
 	for i, t := range o.tensors {
-		var most magnitude
-		for n := range found {
-			most = max(most, found[n][i])
+		all := &counters[0][i]
+		for n := 1; n < len(counters); n++ {
+			all.merge(&counters[n][i])
 		}
-		t.Histogram.Max = math.Float32frombits(uint32(most))
+		found[t.Name] = all
+		t.Histogram = all.histogram(float32(math.Inf(-1)), float32(math.Inf(1)))
 	}
-	return nil
-}
-
-// leastMax is the magnitude below which a tensor counts as zero: 2048 bins below
-// it would be beyond what float32 can tell apart.
-const leastMax = 1e-30
-
-// histograms is the second pass.
-func (o *observer) histograms(ctx context.Context, s *frames, want func(*frame) bool, done func()) error {
-	counters := make([][]*counter, len(o.views))
-	for n := range counters {
-		for _, t := range o.tensors {
-			var c *counter
-			if t.Histogram.Max > leastMax {
-				c = newCounter(t.Histogram.Max)
-			}
-			counters[n] = append(counters[n], c)
-		}
-	}
-	err := s.each(ctx, len(o.views), want, done, func(worker int, f *frame) error {
-		v, err := o.run(worker, f)
-		if err != nil {
-			return err
-		}
-		for i, c := range counters[worker] {
-			if c != nil {
-				c.take(v.Output(i))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i, t := range o.tensors {
-		t.Histogram.Counts = make([]uint64, calibcache.HistogramBins)
-		for _, list := range counters {
-			if c := list[i]; c != nil {
-				c.flush()
-				for k, n := range c.counts {
-					t.Histogram.Counts[k] += n
-				}
-			}
-		}
+	for _, t := range o.cut {
+		t.Histogram = found[t.Cut.Of].histogram(t.Cut.Lo, t.Cut.Hi)
 	}
 	return nil
 }
@@ -194,10 +169,10 @@ func (t *Tensor) describe() string {
 }
 
 // zero says whether the tensor never left zero.
-func (t *Tensor) zero() bool { return t.Histogram.Max <= leastMax }
+func (t *Tensor) zero() bool { return t.Histogram.Max <= leastMagnitude }
 
 // constant says whether all of the tensor's values have about the same magnitude.
 func (t *Tensor) constant() bool {
 	h := &t.Histogram
-	return !t.zero() && len(h.Counts) > 0 && h.Counts[len(h.Counts)-1] == h.Total() && h.Total() > 1
+	return !t.zero() && h.Total() > 1 && h.Counts[h.Used()-1] == h.Total()
 }

@@ -31,6 +31,17 @@ type Activation struct {
 	// into and nowhere else. Where the ReLU or Clip is folded into this one's
 	// producer, a scale for Behind serves for both. "" where there is none.
 	Behind string
+
+	// Cut tells of a ReLU's or a Clip's result which activation it was made of;
+	// nil for all others.
+	Cut *Cut
+}
+
+// Cut says that an activation's values are another one's, but for those below Lo,
+// which became Lo, and above Hi, which became Hi.
+type Cut struct {
+	Of     string  // name of the other activation
+	Lo, Hi float32 // may be infinite
 }
 
 // Consumer is a node that reads an activation.
@@ -138,6 +149,11 @@ func (a *activations) node(n *pb.NodeProto, i int) {
 	}
 	for _, name := range outputs {
 		a.add(name, n, i)
+	}
+	if lo, hi, ok := bounds(n, a.index); ok {
+		if t, of := a.of[outputs[0]], a.of[arg(n, 0)]; t != nil && of != nil {
+			t.Cut = &Cut{of.Name, lo, hi}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"math"
 	"slices"
 	"testing"
 
@@ -42,6 +43,7 @@ func TestActivations(t *testing.T) {
 		{
 			Name: "relu", Producer: "relu", Op: "Relu", Index: 1, Shape: []int64{1, 4, 8, 8}, Needed: true,
 			Consumers: []Consumer{{"pool", "GlobalAveragePool", 2}},
+			Cut:       &Cut{Of: "conv", Hi: float32(math.Inf(1))},
 		},
 		{
 			Name: "pool", Aliases: []string{"scores"}, Producer: "pool", Op: "GlobalAveragePool", Index: 2,

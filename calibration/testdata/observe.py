@@ -1,5 +1,6 @@
 """Prints, as JSON, how the magnitudes of tensors are spread over images of the
-network's own size: python observe.py MODEL TENSORS MEAN STD IMAGE…
+network's own size: python observe.py MODEL TENSOR=WIDTH,… MEAN STD IMAGE…, in 2048
+bins of that width.
 
 Counted by numpy from what ONNX Runtime gives for one image after the other.
 """
@@ -14,7 +15,8 @@ import onnxruntime
 
 BINS = 2048
 path, tensors, mean, std, *images = sys.argv[1:]
-tensors = tensors.split(",")
+widths = {name: float(width) for name, width in (t.split("=") for t in tensors.split(","))}
+tensors = list(widths)
 model = onnx.load(path)
 del model.graph.output[:]
 model.graph.output.extend(onnx.helper.make_tensor_value_info(t, onnx.TensorProto.FLOAT, None) for t in tensors)
@@ -29,7 +31,6 @@ for image in images:
 found = {}
 for name, values in zip(tensors, zip(*runs)):
     magnitudes = np.abs(np.concatenate([v.ravel() for v in values]))
-    largest = float(magnitudes.max())
-    counts, _ = np.histogram(magnitudes, BINS, (0, largest))
-    found[name] = {"max": largest, "counts": counts.tolist()}
+    counts, _ = np.histogram(magnitudes, BINS, (0, BINS * widths[name]))
+    found[name] = {"max": float(magnitudes.max()), "counts": counts.tolist()}
 json.dump(found, sys.stdout)
