@@ -188,11 +188,9 @@ def evaluate(model, options):
     """Calibrates a copy of a release, as it is or with --max-drop, and measures it."""
     say(f"INT8 with sightd's own cache: {model.name}")
     release = copy(model)
-    images = ["--images", models.PHOTOS / "calib"]
-    if model.max_drop:
-        images = ["--images", models.PHOTOS, "--index", models.PHOTOS / "index.tsv", "--where", "part=calib",
-                  "--max-drop", model.max_drop]
-    made = sightd("calibrate", release, *images, "-o", release.parent / "calibration.cache", "--write")
+    keep = ["--max-drop", model.max_drop] if model.max_drop else []
+    made = sightd("calibrate", release, "--images", models.PHOTOS / "calib", *keep,
+                  "-o", release.parent / "calibration.cache", "--write")
     picked = ["--where", model.where] if model.where else []
     r = sightd("eval", release, "--images", model.images, "--index", model.index, *picked)
     quicker = speedup(release, options)
