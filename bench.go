@@ -31,7 +31,7 @@ func (c *benchCmd) Run(a *app) error {
 		return err
 	}
 	defer rel.Close()
-	bar := progress(a, 1+2*c.Rounds, "measuring")
+	bar := progress(a, 1+2*c.Rounds, "measuring", "rounds")
 	res, err := daemon.Bench(a.ctx, rel, daemon.BenchOptions{
 		Model: daemon.ModelOptions{
 			Backend: c.Backend, Precision: c.precision(), Threads: c.Threads,

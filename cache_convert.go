@@ -27,6 +27,18 @@ func (c *cacheConvertCmd) Run(a *app) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	models := []string{c.Model} // a cache may be converted in place, a model mustn't be lost
+	if filepath.Ext(c.File) == ".onnx" {
+		models = append(models, c.File)
+	}
+	if c.Output != "-" {
+		if err := writable(c.Output, append(models, c.Plain)...); err != nil {
+			return err
+		}
+	}
+	if err := writable(c.Plain, append(models, c.File)...); err != nil {
+		return err
+	}
 	cache, plain, notes, err := c.read()
 	if err != nil {
 		return err

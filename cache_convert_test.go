@@ -201,7 +201,7 @@ func TestCacheConvertToWhereNothingCanBeWritten(t *testing.T) {
 	cache, dir := writeCache(t, wholeCache), t.TempDir()
 	unchanged(t, dir)
 	for out, want := range map[string]string{
-		filepath.Join(dir, "no", "out"): "no such file or directory",
+		filepath.Join(dir, "no", "out"): "there is no folder",
 		dir:                             "write " + dir,
 		"/proc/out":                     "write /proc/out",
 	} {

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/sightd/sightd/calibcache"
 	"github.com/sightd/sightd/calibration"
 	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/onnx"
 	"github.com/sightd/sightd/release"
 )
 
@@ -47,12 +51,15 @@ func (c *calibrateCmd) Run(a *app) error {
 		return err
 	}
 	defer rel.Close()
-	if err := c.place(rel); err != nil {
+	if err := c.prepare(a, rel); err != nil {
 		return err
 	}
 	checked, err := rel.Check("fp32")
 	if err != nil {
 		return err
+	}
+	if _, err := checked.Model.Clone().Quantize(nil, onnx.QuantizeOptions{Keep: rel.Spec.KeepFP}); err != nil {
+		return fmt.Errorf("keep_fp: %w", err)
 	}
 	files, classes, err := imagesOf(c.Images, c.Index, c.Where, len(checked.Labels))
 	if err != nil {
@@ -67,15 +74,21 @@ func (c *calibrateCmd) Run(a *app) error {
 	if n := s.Images(); n < calibration.Few {
 		r.warn(a, "%d images are few: want %d at least, better hundreds, of what the cameras will see", n, calibration.Few)
 	}
-	for _, u := range s.Unreadable() {
-		r.warn(a, "%s: %s", u.Path, u.Reason)
+	if bad := s.Unreadable(); len(bad) > 0 {
+		r.warn(a, "%d of %d images can't be read, the first: %s: %s", len(bad), len(bad)+s.Images(), bad[0].Path, bad[0].Reason)
+		for _, u := range bad[1:min(10, len(bad))] {
+			r.warn(a, "%s: %s", u.Path, u.Reason)
+		}
 	}
 	if err := c.choose(a, s, r); err != nil {
 		return err
 	}
 	cache, err := s.Cache(r.Algorithm, c.TensorRT)
 	if err != nil {
-		return usagef("--tensorrt: %w", err)
+		return err
+	}
+	if err := plausible(cache, checked.Model); err != nil {
+		return err
 	}
 	if c.Report != "" {
 		if err := c.report(a, s, r, rel); err != nil {
@@ -95,6 +108,52 @@ func (c *calibrateCmd) Run(a *app) error {
 		return writeJSON(a.stdout, r)
 	}
 	return r.print(a.stdout, c.Write)
+}
+
+// prepare finds out what would fail in the end, before work that takes its time.
+func (c *calibrateCmd) prepare(a *app, rel *release.Release) error {
+	if _, err := calibcache.HeaderFor(c.TensorRT, calibcache.Entropy2); err != nil {
+		return usagef("--tensorrt: %w", err)
+	}
+	if err := c.place(rel); err != nil {
+		return err
+	}
+	read := []string{rel.SpecPath(), rel.Model, rel.LabelsPath(), c.Release, c.Images, c.Index}
+	if err := writable(c.Output, append(read, c.Report)...); err != nil {
+		return err
+	}
+	if err := writable(c.Report, read...); err != nil {
+		return err
+	}
+	if c.Write {
+		if rel.Spec.Precision != "int8" {
+			fmt.Fprintf(a.stderr, "warning: precision is %s, so the cache won't be used: set precision: int8\n", rel.Spec.Precision)
+		}
+		return release.CheckCalibrate(rel.SpecPath())
+	}
+	return nil
+}
+
+// writable says why a file can't be written, as far as that can be told ahead:
+// there is no folder for it, or it is one of those that are read.
+func writable(file string, read ...string) error {
+	if file == "" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
+		return fmt.Errorf("write %s: there is no folder %s", file, filepath.Dir(file))
+	}
+	own, err := os.Stat(file)
+	for _, other := range read {
+		if other == "" {
+			continue
+		}
+		info, otherErr := os.Stat(other)
+		if filepath.Clean(file) == filepath.Clean(other) || err == nil && otherErr == nil && os.SameFile(own, info) {
+			return usagef("%s is to be written and used for something else too: name another file", file)
+		}
+	}
+	return nil
 }
 
 // place finds out where the cache goes.
@@ -123,13 +182,6 @@ func (c *calibrateCmd) choose(a *app, s *calibration.Study, r *calibrated) error
 	if err := s.Observe(a.ctx, c.Percentile, auto); err != nil {
 		return err
 	}
-	warnings, err := s.Faults(r.KeepFP)
-	if err != nil {
-		return err
-	}
-	for _, w := range warnings {
-		r.warn(a, "%s", w)
-	}
 	r.Algorithm = c.Algorithm
 	if auto {
 		list, err := s.Choose(a.ctx, r.KeepFP)
@@ -144,6 +196,13 @@ func (c *calibrateCmd) choose(a *app, s *calibration.Study, r *calibrated) error
 			}
 		}
 	}
+	warnings, err := s.Faults(r.KeepFP)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		r.warn(a, "%s", w)
+	}
 	if r.Algorithm == calibration.Percentile {
 		r.Percentile = &c.Percentile
 	}
@@ -155,6 +214,23 @@ func (c *calibrateCmd) choose(a *app, s *calibration.Study, r *calibrated) error
 		return err
 	}
 	r.kept(kept)
+	if !kept.After.Within(*c.MaxDrop) {
+		r.warn(a, "--max-drop %v isn't reached: %.2f points are lost with all layers in floating point that can be", *c.MaxDrop, kept.After.Points())
+	}
+	return nil
+}
+
+// plausible refuses a cache that `cache check` would refuse.
+func plausible(cache *calibcache.Cache, m *onnx.Model) error {
+	fit, err := calibcache.Check(cache, m)
+	if err != nil {
+		return err
+	}
+	for _, s := range fit.Suspicious {
+		if s.Kind == calibcache.Absurd {
+			return fmt.Errorf("%s: %s: are mean and std the model's, for pixels from 0 to 255?", s.Name, s.Why)
+		}
+	}
 	return nil
 }
 
@@ -179,9 +255,10 @@ func studyOptions(a *app, files []string, classes map[string]int, threads int) c
 	return calibration.Options{
 		Files: files, Classes: classes, Threads: threads,
 		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		Stage: func(what string, steps int) func() {
-			bar := progress(a, steps, what)
-			return func() { _ = bar.Add(1) }
+		Stage: func(what string, steps int) (step, end func()) {
+			unit := cmp.Or(map[string]string{"thresholds": "tensors", "layers alone": "layers"}[what], "images")
+			bar := progress(a, steps, what, unit)
+			return func() { _ = bar.Add(1) }, func() { _ = bar.Finish() }
 		},
 	}
 }
@@ -189,6 +266,9 @@ func studyOptions(a *app, files []string, classes map[string]int, threads int) c
 // imagesOf finds the images, and what they show where there is an index: of as
 // many labels as the model has.
 func imagesOf(images, index, where string, labels int) ([]string, map[string]int, error) {
+	if info, err := os.Stat(images); index != "" && err == nil && !info.IsDir() {
+		return nil, nil, usagef("--index %s: its files are looked for in a folder, want --images to be that; --images %s is none", index, images)
+	}
 	if index == "" {
 		files, err := calibration.Files(images)
 		return files, nil, err
@@ -240,10 +320,17 @@ func (r *calibrated) print(w io.Writer, wrote bool) error {
 		t.Flush()
 	}
 	if k := r.Kept; k != nil {
-		fmt.Fprintf(&b, "lost in INT8: %.2f points of %s; with %d layers in floating point %.2f points (%.1f %% same answers, %d choices tried)\n",
-			k.Before, k.Of, len(r.KeepFP), k.After, 100*k.Agreement, k.Tried)
+		fmt.Fprintf(&b, "lost in INT8: %.2f points of %s", k.Before, k.Of)
+		if k.Already > 0 {
+			fmt.Fprintf(&b, " with %d layers that keep_fp keeps already (remove it to search anew)", k.Already)
+		}
+		if len(r.KeepFP) > k.Already {
+			fmt.Fprintf(&b, "; with %d layers in floating point %.2f points (%.1f %% same answers, %d choices tried)",
+				len(r.KeepFP), k.After, 100*k.Agreement, k.Tried)
+		}
+		b.WriteByte('\n')
 		if len(r.KeepFP) > 0 && !wrote {
-			fmt.Fprintf(&b, "for the model.yaml: keep_fp: [%s]\n", strings.Join(r.KeepFP, ", "))
+			fmt.Fprintf(&b, "for the model.yaml:\nkeep_fp: %s\n", release.YAMLList(r.KeepFP))
 		}
 	}
 	fmt.Fprintf(&b, "%s: %d tensors, %s, %s; %d images, %.1f s (%.1f a second)\n",

@@ -148,17 +148,35 @@ func TestCalibrateSaysInJSONWhatItDid(t *testing.T) {
 	}
 }
 
+// calibrationModel is the path of a model of package calibration's tests.
+func calibrationModel(t *testing.T, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command(testenv.Python(t), "-B", "calibration/testdata/models.py", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return filepath.Join(dir, name+".onnx")
+}
+
 func TestCalibrateKeepsLayersInFloatingPointToLoseLess(t *testing.T) {
 	t.Parallel()
-	spec, images := uncalibrated(t, 50)
-	o := program(t, "calibrate", spec, "--images", images, "--write", "--max-drop", "0", "--json")
+	dir, images := t.TempDir(), t.TempDir()
+	picturesIn(t, images, 60)
+	spec := write(t, filepath.Join(dir, "model.yaml"), []byte("name: wide\nrelease: 1\nmodel: "+calibrationModel(t, "wide")+
+		"\ninput: {resize: stretch, mean: [127.5], std: [127.5]}\nkeep_fp: [] # none yet\n"))
+	o := program(t, "calibrate", spec, "--images", images, "--algorithm", "minmax", "--write", "--max-drop", "10", "--json")
 	var got calibrated
 	if err := json.Unmarshal([]byte(o.stdout), &got); err != nil || o.status != 0 {
 		t.Fatalf("exit status %d, %v: %s%s", o.status, err, o.stdout, o.stderr)
 	}
-	if got.Kept == nil || got.Kept.After != 0 || got.Kept.Of != "agreement" || got.Kept.Before > 0 != (len(got.KeepFP) > 0) {
+	if got.Kept == nil || got.Kept.Of != "agreement" || got.Kept.Before <= 10 || got.Kept.After > 10 || len(got.KeepFP) == 0 {
 		t.Errorf("kept %+v, %v", got.Kept, got.KeepFP)
 	}
+	text, err := os.ReadFile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantParts(t, string(text), "keep_fp: "+release.YAMLList(got.KeepFP)+" # none yet\n", "calibration: calibration.cache\n")
 	r, err := release.Open(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -167,6 +185,29 @@ func TestCalibrateKeepsLayersInFloatingPointToLoseLess(t *testing.T) {
 	if diff := cmp.Diff(got.KeepFP, r.Spec.KeepFP); diff != "" {
 		t.Error(diff)
 	}
+
+	// Once more: what keep_fp names stays, and is said to be there already.
+	again := program(t, "calibrate", spec, "--images", images, "--algorithm", "minmax", "--write", "--max-drop", "10")
+	wantParts(t, again.stdout, fmt.Sprintf("with %d layers that keep_fp keeps already", len(got.KeepFP)))
+}
+
+func TestCalibrateWritesOverNothingThatItReads(t *testing.T) {
+	t.Parallel()
+	spec, images := uncalibrated(t, 4)
+	dir := filepath.Dir(spec)
+	list := write(t, filepath.Join(t.TempDir(), "list.txt"), []byte(filepath.Join(images, "000.png")+"\n"))
+	unchanged(t, dir)
+	unchanged(t, filepath.Dir(list))
+	for _, out := range []string{spec, filepath.Join(dir, "net.onnx"), filepath.Join(dir, "names.txt"), list} {
+		for _, args := range [][]string{{"-o", out}, {"-o", filepath.Join(t.TempDir(), "a"), "--report", out}} {
+			o := program(t, append([]string{"calibrate", spec, "--images", list}, args...)...)
+			wantRefusal(t, o, 2, out+" is to be written and used for something else too")
+		}
+	}
+	cache := filepath.Join(t.TempDir(), "a.cache")
+	wantRefusal(t, program(t, "calibrate", spec, "--images", list, "-o", cache, "--report", cache), 2, cache+" is to be written")
+	wantRefusal(t, command(t, "cache", "convert", filepath.Join(tiny, "calib.cache"), "--format", "qdq",
+		"--model", filepath.Join(dir, "net.onnx"), "-o", filepath.Join(dir, "net.onnx")), 2, "net.onnx is to be written")
 }
 
 func TestCalibrateRefusals(t *testing.T) {
@@ -175,23 +216,43 @@ func TestCalibrateRefusals(t *testing.T) {
 	empty, zero := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(zero, "a.png"), nil)
 	list := write(t, filepath.Join(t.TempDir(), "list.txt"), []byte("images/000.png\n"))
-	out := filepath.Join(t.TempDir(), "out", "calib.cache")
+	out, good := filepath.Join(t.TempDir(), "out", "calib.cache"), filepath.Join(t.TempDir(), "calib.cache")
+	packed := filepath.Join(t.TempDir(), "tiny.tar.zst")
+	if o := command(t, "release", "pack", filepath.Join(tiny, "model.yaml"), "-o", packed); o.status != 0 {
+		t.Fatal(o.stderr)
+	}
+	text, err := os.ReadFile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := func(name, content string) string {
+		return write(t, filepath.Join(filepath.Dir(spec), name), []byte(content))
+	}
+	beside("broken.onnx", string(model(t, "operator.onnx")))
+	broken := beside("broken.yaml", strings.Replace(string(text), "net.onnx", "broken.onnx", 1))
+	kept := beside("kept.yaml", string(text)+"keep_fp: [nosuch]\n")
+	tinyStd := beside("std.yaml", strings.Replace(string(text), "std: [127.5]", "std: [1e-9]", 1))
 	for name, test := range map[string]struct {
 		status int
 		args   []string
 		want   []string
 	}{
-		"no images":              {1, []string{spec, "--images", empty, "-o", out}, []string{"no images in " + empty}},
-		"no such folder":         {1, []string{spec, "--images", empty + "/none", "-o", out}, []string{"no such file"}},
-		"an image of zero bytes": {1, []string{spec, "--images", zero, "-o", out}, []string{"1 of 1 images can't be read", zero + "/a.png: ", "remove or replace"}},
-		"a list from elsewhere":  {1, []string{spec, "--images", list, "-o", out}, []string{list + ":1: images/000.png", "write absolute paths"}},
+		"no images":              {1, []string{spec, "--images", empty, "-o", good}, []string{"no images in " + empty}},
+		"no such folder":         {1, []string{spec, "--images", empty + "/none", "-o", good}, []string{"no such file"}},
+		"an image of zero bytes": {1, []string{spec, "--images", zero, "-o", good}, []string{"1 of 1 images can't be read", zero + "/a.png: ", "remove or replace"}},
+		"a list from elsewhere":  {1, []string{spec, "--images", list, "-o", good}, []string{list + ":1: images/000.png", "write absolute paths"}},
 		"nowhere to write":       {2, []string{spec, "--images", images}, []string{"name a file with -o", "--write"}},
-		"a folder that isn't":    {1, []string{spec, "--images", images, "--algorithm", "minmax", "-o", out}, []string{out, "no such file"}},
-		"a percentile above 100": {2, []string{spec, "--images", images, "-o", out, "--percentile", "101"}, []string{"--percentile 101"}},
-		"a drop below 0":         {2, []string{spec, "--images", images, "-o", out, "--max-drop=-1"}, []string{"--max-drop -1"}},
-		"rows of no index":       {2, []string{spec, "--images", images, "-o", out, "--where", "a=b"}, []string{"--where", "--index"}},
-		"TensorRT 11":            {2, []string{spec, "--images", images, "-o", out, "--tensorrt", "11.1"}, []string{"TensorRT 11 removed calibrators"}},
-		"no model":               {1, []string{empty, "--images", images, "-o", out}, []string{"holds no release"}},
+		"a folder that isn't":    {1, []string{spec, "--images", images, "-o", out}, []string{"there is no folder " + filepath.Dir(out)}},
+		"a packed release":       {2, []string{packed, "--images", images, "--write"}, []string{"is packed: name the model.yaml"}},
+		"a model that can't run": {1, []string{broken, "--images", images, "-o", good}, []string{"broken.onnx"}},
+		"a layer that isn't":     {1, []string{kept, "--images", images, "-o", good}, []string{`keep_fp: `, `no layer and no tensor "nosuch"`}},
+		"an index for a list":    {2, []string{spec, "--images", list, "--index", list, "-o", good}, []string{"--index", "want --images to be that"}},
+		"absurd std":             {1, []string{tinyStd, "--images", images, "-o", good}, []string{"absurdly large", "are mean and std the model's"}},
+		"a percentile above 100": {2, []string{spec, "--images", images, "-o", good, "--percentile", "101"}, []string{"--percentile 101"}},
+		"a drop below 0":         {2, []string{spec, "--images", images, "-o", good, "--max-drop=-1"}, []string{"--max-drop -1"}},
+		"rows of no index":       {2, []string{spec, "--images", images, "-o", good, "--where", "a=b"}, []string{"--where", "--index"}},
+		"TensorRT 11":            {2, []string{spec, "--images", images, "-o", good, "--tensorrt", "11.1"}, []string{"TensorRT 11 removed calibrators"}},
+		"no model":               {1, []string{empty, "--images", images, "-o", good}, []string{"holds no release"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -213,7 +274,7 @@ func TestCalibrateWarnsOfFewImagesAndNamesUnreadableOnes(t *testing.T) {
 	if o.status != 0 {
 		t.Fatalf("exit status %d: %s", o.status, o.stderr)
 	}
-	wantParts(t, o.stderr, "warning: "+filepath.Join(images, "zero.png")+": ")
+	wantParts(t, o.stderr, "warning: 1 of 121 images can't be read, the first: "+filepath.Join(images, "zero.png")+": ")
 
 	spec, images = uncalibrated(t, 4)
 	o = program(t, "calibrate", spec, "--images", images, "-o", out)

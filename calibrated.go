@@ -47,14 +47,15 @@ type keptJSON struct {
 	Before    float64 `json:"before"` // points lost
 	After     float64 `json:"after"`
 	Agreement float64 `json:"agreement"` // after
+	Already   int     `json:"already"`   // layers that were kept before
 	Tried     int     `json:"tried"`
 }
 
 type calibratePass struct {
 	Name    string  `json:"name"`
-	Images  int     `json:"images"`
+	Steps   int     `json:"steps"` // images, tensors or layers
 	Seconds float64 `json:"seconds"`
-	Rate    float64 `json:"images_per_second"`
+	Rate    float64 `json:"per_second"`
 }
 
 func (r *calibrated) warn(a *app, format string, args ...any) {
@@ -77,6 +78,7 @@ func (r *calibrated) compared(list []calibration.Candidate) {
 
 func (r *calibrated) kept(k *calibration.Kept) {
 	r.Kept = &keptJSON{Of: "agreement", Before: k.Before.Points(), After: k.After.Points(), Agreement: k.After.Agreement, Tried: k.Tried}
+	r.Kept.Already = len(r.KeepFP)
 	if k.After.Labelled > 0 {
 		r.Kept.Of = "top-1"
 	}
@@ -94,7 +96,7 @@ func (r *calibrated) finish(output string, cache *calibcache.Cache) {
 		r.Unreadable = append(r.Unreadable, unreadable{u.Path, u.Reason})
 	}
 	for _, p := range r.study.Passes {
-		r.Passes = append(r.Passes, calibratePass{p.Name, p.Images, p.Elapsed.Seconds(), p.Rate()})
+		r.Passes = append(r.Passes, calibratePass{p.Name, p.Steps, p.Elapsed.Seconds(), p.Rate()})
 	}
 }
 

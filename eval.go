@@ -119,6 +119,12 @@ func (c *evalCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if err := writable(c.Report, c.Release, c.Index); err != nil {
+		return err
+	}
+	if study := c.Layers || c.Report != ""; study && c.Precision != "auto" && c.Precision != "int8" {
+		return usagef("--layers and --report are about INT8, --precision says %s", c.Precision)
+	}
 	own, err := c.measure(a, c.precision(), rows)
 	if err != nil {
 		return err
@@ -182,7 +188,7 @@ func (c *evalCmd) measure(a *app, precision string, rows []labelled) (measuremen
 		}
 	}
 	out := measurement{precision: m.Precision, backend: m.Backend, answers: make([][5]int, len(rows))}
-	bar := progress(a, len(rows), "classifying in "+m.Precision)
+	bar := progress(a, len(rows), "classifying in "+m.Precision, "images")
 	top := make([]daemon.Score, 5)
 	var bad error
 	start := time.Now()

@@ -63,7 +63,11 @@ func (c *evalCmd) study(a *app, rows []labelled, e evaluation) ([]layerJSON, err
 	p := found.Page
 	p.Title = fmt.Sprintf("Evaluation of %s, release %d", rel.Spec.Name, rel.Spec.Release)
 	p.Facts = append(s.Facts(rel), e.facts(rel)...)
-	p.Verdict = fmt.Sprintf("INT8 loses %.2f points of top-1 and answers as FP32 does on %.1f %% of the images.", 100*e.Drop, 100*e.Agreement)
+	verb := "loses"
+	if e.Drop < 0 {
+		verb = "gains"
+	}
+	p.Verdict = fmt.Sprintf("INT8 %s %.2f points of top-1 and answers as FP32 does on %.1f %% of the images.", verb, 100*math.Abs(e.Drop), 100*e.Agreement)
 	if err := writePage(c.Report, p); err != nil {
 		return nil, err
 	}
@@ -97,18 +101,11 @@ func printLayers(w io.Writer, layers []layerJSON) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SCORES\tSAME ANSWERS\tOPERATOR\tLAYER")
 	for _, l := range layers {
-		if l.INT8 {
-			fmt.Fprintf(t, "%.1f dB\t%.1f %%\t%s\t%s\n", value(l.Alone), 100*value(l.Agreement), l.Op, l.Name)
+		if l.INT8 && l.Alone != nil && l.Agreement != nil {
+			fmt.Fprintf(t, "%.1f dB\t%.1f %%\t%s\t%s\n", *l.Alone, 100**l.Agreement, l.Op, l.Name)
 		} else {
 			fmt.Fprintf(t, "–\t–\t%s\t%s (%s)\n", l.Op, l.Name, l.Why)
 		}
 	}
 	return t.Flush()
-}
-
-func value(v *float64) float64 {
-	if v == nil {
-		return math.NaN()
-	}
-	return *v
 }

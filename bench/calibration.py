@@ -106,7 +106,7 @@ def calibrate(model, files):
         raise RuntimeError(f"{' '.join(map(str, command))}: exit status {process.returncode}: {err.strip()[-2000:]}")
     found = json.loads(out)
     return {"images": found["images"], "images_per_second": found["images_per_second"], "peak_mib": sum(peaks.values()),
-            **{p["name"]: p["images_per_second"] for p in found["passes"]}}
+            **{p["name"]: p["per_second"] for p in found["passes"]}}
 
 
 def quiet(ask, pid, otherwise):

@@ -23,7 +23,7 @@ func (h *Histogram) Used() int {
 	if !(h.Width > 0) {
 		return 1
 	}
-	return min(int(float64(h.Max)/h.Width)+1, HistogramBins)
+	return int(min(float64(h.Max)/h.Width+1, HistogramBins))
 }
 
 // Total is how many values were counted.
@@ -39,7 +39,7 @@ func (h *Histogram) Total() uint64 {
 // 0 to 1. The bin that the threshold cuts counts by the part that is cut off.
 func (h *Histogram) Clipped(threshold float64) float64 {
 	total := h.Total()
-	if total == 0 || h.Width == 0 {
+	if total == 0 || h.Width == 0 || threshold >= float64(h.Max) {
 		return 0
 	}
 	beyond := 0.0

@@ -33,7 +33,9 @@ func newResolver(c *Cache, activations []onnx.Activation, tensors map[string]boo
 		belongs: map[string]bool{},
 	}
 	for i, a := range activations {
-		r.nodes[a.Producer] = true
+		if a.Producer != "" {
+			r.nodes[a.Producer] = true
+		}
 		for _, name := range a.Names() {
 			r.index[name] = i
 		}

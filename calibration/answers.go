@@ -63,7 +63,9 @@ func (l Loss) Within(most float64) bool {
 	return l.Points()+100*confidence*deviation <= most
 }
 
-// quantised are the options for INT8 on this machine's CPU.
+// quantised are the options for INT8 on this machine's CPU. Unlike in a daemon's
+// engine no more than keep stays in floating point (no Islands): what is measured
+// has to hold for TensorRT too.
 func quantised(scales map[string]float32, keep, only []string) release.GraphOptions {
 	return release.GraphOptions{
 		Scales:   scales,

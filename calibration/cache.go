@@ -1,10 +1,6 @@
 package calibration
 
-import (
-	"math"
-
-	"github.com/sightd/sightd/calibcache"
-)
+import "github.com/sightd/sightd/calibcache"
 
 // Header is the algorithm that a cache of these ranges names. TensorRT has no
 // calibrator for percentiles; to it they are an entropy calibrator's, which DLA
@@ -24,14 +20,5 @@ func (s *Study) Cache(algorithm, tensorRT string) (*calibcache.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &calibcache.Cache{Header: h}
-	scales := s.Scales(algorithm)
-	for _, t := range s.Tensors {
-		for _, name := range t.Names() {
-			if scale, ok := scales[name]; ok {
-				c.Entries = append(c.Entries, calibcache.Entry{Name: name, Bits: math.Float32bits(scale)})
-			}
-		}
-	}
-	return c, nil
+	return calibcache.FromScales(h, s.Scales(algorithm), s.checked.Model)
 }

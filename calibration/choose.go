@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,25 +43,24 @@ func (s *Study) Observe(ctx context.Context, percent float64, holdBack bool) err
 	seen := s.frames.count()
 	var want func(*frame) bool
 	s.heldBack = 0
-	if held := seen / heldBack; holdBack && held > 0 {
+	if last, held := s.frames.part(heldBack); holdBack && held > 0 {
 		seen -= held
-		last := s.frames.lowest(held)
 		s.heldBack = held
 		want = func(f *frame) bool { return f.hash > last }
 	}
-	count := func(tensors []*Tensor) error {
+	count := func(what string, tensors []*Tensor) error {
 		o, err := observe(s.checked, tensors, s.o.Threads)
 		if err != nil {
 			return err
 		}
 		defer o.close()
-		return s.pass("histograms", seen, func(step func()) error { return o.histograms(ctx, s.frames, want, step) })
+		return s.pass(what, seen, func(step func()) error { return o.histograms(ctx, s.frames, want, step) })
 	}
-	if err := count(tensors); err != nil {
+	if err := count("histograms", tensors); err != nil {
 		return err
 	}
 	if coarse := coarse(tensors); len(coarse) > 0 {
-		if err := count(coarse); err != nil {
+		if err := count("finer histograms", coarse); err != nil {
 			return err
 		}
 	}
@@ -187,35 +187,35 @@ func (s *Study) all() []int {
 	return at
 }
 
-// Faults says what is wrong with what was seen: the error is for what leaves a
-// needed tensor without a scale, the warnings for what works and is odd.
+// Faults says what is wrong with what was observed: the error is for what leaves
+// needed tensors without a scale, the warnings for what works and is odd. keep are
+// the layers that stay in floating point.
 func (s *Study) Faults(keep []string) (warnings []string, err error) {
+	var dead, layers []string
 	for _, t := range s.Tensors {
+		kept := slices.Contains(keep, t.Producer) || slices.ContainsFunc(t.Names(), func(n string) bool { return slices.Contains(keep, n) })
 		switch {
-		case t.zero() && t.Needed && !slices.Contains(keep, t.Producer) && !t.named(keep):
-			if err == nil {
-				err = fmt.Errorf("%s is zero in all of %d images, the first of them %s: is the model damaged, or its preprocessing another? A layer that is meant to be so can stay in floating point: put %q into keep_fp",
-					t.describe(), s.frames.count(), s.sample[0], keptName(t))
-			}
+		case t.zero() && t.Producer == "":
+			return nil, fmt.Errorf("%s is zero in all images: are they black, or is mean another model's?", t.describe())
+		case t.zero() && t.Needed && !kept:
+			dead, layers = append(dead, t.describe()), append(layers, fmt.Sprintf("%q", t.Producer))
+		case t.Producer == "" && t.Histogram.Max > 256:
+			warnings = append(warnings, fmt.Sprintf("%s reaches %.6g: are mean and std for pixels from 0 to 255, and not for 0 to 1?", t.describe(), t.Histogram.Max))
 		case t.zero():
 			warnings = append(warnings, fmt.Sprintf("%s is zero in all images: it gets no scale", t.describe()))
-		case t.constant() && len(t.Histogram.Counts) == calibcache.HistogramBins:
+		case t.constant():
 			warnings = append(warnings, fmt.Sprintf("%s holds the magnitude %.6g alone, in all images: does the model look at its input?", t.describe(), t.Histogram.Max))
 		}
 	}
-	return warnings, err
-}
-
-// named says whether one of names is one of the tensor's.
-func (t *Tensor) named(names []string) bool {
-	return slices.ContainsFunc(t.Names(), func(n string) bool { return slices.Contains(names, n) })
-}
-
-func keptName(t *Tensor) string {
-	if t.Producer != "" {
-		return t.Producer
+	if len(dead) > 0 {
+		more := ""
+		if len(dead) > 1 {
+			more = fmt.Sprintf(", and %d more tensors", len(dead)-1)
+		}
+		err = fmt.Errorf("%s is zero in all images, from %s on%s: is the model damaged, or its preprocessing another? Layers that are meant to be so can stay in floating point: keep_fp: [%s]",
+			dead[0], s.sample[0], more, strings.Join(layers, ", "))
 	}
-	return t.Name
+	return warnings, err
 }
 
 // HeldBack is how many images Observe left out for Choose.

@@ -73,6 +73,9 @@ type counter struct {
 	counts   []uint64 // of all before; nil: none
 }
 
+// counterBytes is what a counter takes, with counts.
+const counterBytes = 2 * fineBins * (4 + 8)
+
 // at is the place of a bin: -k stands at 2·fineBins-k. A value's bin is v·scale
 // without its fraction; to multiply by a power of two is exact.
 func at(k int32) uint32 { return uint32(k) % (2 * fineBins) }

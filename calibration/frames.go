@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,14 +47,13 @@ func (f *frame) String() string {
 // memory doesn't grow with their number, but for a few bytes each.
 type frames struct {
 	reels  []*reel
-	files  int
 	hashes []uint64 // of all frames, sorted
 }
 
 // newFrames divides the files among decoders, for the machine's number of
 // processors.
 func newFrames(files []string, g camera.Geometry, worker string, processors int, log *slog.Logger) *frames {
-	s := &frames{files: len(files)}
+	s := &frames{}
 	n := max(1, min(processors, maxDecoders, len(files)/16))
 	size := g.Width * g.Height * 3
 	for i := range n {
@@ -93,12 +93,15 @@ func (s *frames) unreadable() []Unreadable {
 // count is how many frames there are.
 func (s *frames) count() int { return len(s.hashes) }
 
-// lowest is the hash up to which so many frames stand.
-func (s *frames) lowest(n int) uint64 {
-	if n == 0 {
-		return 0
+// part is the hash up to which one in n of the different frames stand, and how
+// many frames these are with their equals; 0 where there are too few.
+func (s *frames) part(n int) (last uint64, count int) {
+	different := slices.Compact(slices.Clone(s.hashes))
+	if len(different) < n {
+		return 0, 0
 	}
-	return s.hashes[n-1]
+	last = different[len(different)/n-1]
+	return last, sort.Search(len(s.hashes), func(i int) bool { return s.hashes[i] > last })
 }
 
 // each calls visit for every frame that want, which may be nil, accepts, from
@@ -116,6 +119,7 @@ func (s *frames) each(ctx context.Context, goroutines int, want func(*frame) boo
 	for n := range goroutines {
 		group.Go(func() error {
 			for f := range work {
+				buffer := f.pixels // visit may put a copy in its place
 				if err := visit(n, f); err != nil {
 					return err
 				}
@@ -123,7 +127,7 @@ func (s *frames) each(ctx context.Context, goroutines int, want func(*frame) boo
 					done()
 				}
 				if !f.kept {
-					spare <- f.pixels
+					spare <- buffer
 				}
 			}
 			return nil
@@ -143,20 +147,24 @@ func (s *frames) each(ctx context.Context, goroutines int, want func(*frame) boo
 // sample takes as many of the frames as the limit allows, those with the lowest
 // hashes, into memory, sorted by hash.
 func (s *frames) sample(ctx context.Context, limit int) ([]*frame, error) {
-	last := s.lowest(min(limit, s.count()))
-	found := make(chan *frame, s.count())
-	err := s.each(ctx, 1, func(f *frame) bool { return f.hash <= last }, nil, func(_ int, f *frame) error {
+	last := s.hashes[min(limit, s.count())-1]
+	below, _ := slices.BinarySearch(s.hashes, last)
+	room := limit - below // for frames with the last hash: a video can have many of them
+	var list []*frame
+	wanted := func(f *frame) bool { return f.hash <= last }
+	err := s.each(ctx, 1, wanted, nil, func(_ int, f *frame) error {
+		if f.hash == last {
+			if room == 0 {
+				return nil
+			}
+			room--
+		}
 		if !f.kept {
 			f.pixels = slices.Clone(f.pixels)
 		}
-		found <- f
+		list = append(list, f)
 		return nil
 	})
-	close(found)
-	var list []*frame
-	for f := range found {
-		list = append(list, f)
-	}
 	slices.SortFunc(list, func(a, b *frame) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.path, b.path), a.index-b.index)
 	})

@@ -52,8 +52,7 @@ func (s *Study) Layers(scales map[string]float32, keep []string) ([]*Layer, erro
 			seen[l.Layer] = true
 			list = append(list, &Layer{Name: l.Layer, Op: l.Op, INT8: true, output: l.Output, SNR: math.NaN()})
 		case !l.INT8 && onnx.HasINT8(l.Op):
-			kept := slices.Contains(keep, l.Name)
-			list = append(list, &Layer{Name: l.Name, Op: l.Op, Why: l.Why, Kept: kept, SNR: math.NaN()})
+			list = append(list, &Layer{Name: l.Name, Op: l.Op, Why: l.Why, Kept: l.Kept, SNR: math.NaN()})
 		}
 	}
 	return list, nil
@@ -128,6 +127,14 @@ func (s *Study) Noise(ctx context.Context, layers []*Layer, scales map[string]fl
 	defer rounded.Close()
 
 	images := s.sample[:min(layerImages, len(s.sample))]
+	wanted, err := views(exact, min(s.o.Threads, len(images)), len(names), 0)
+	if err != nil {
+		return err
+	}
+	gotten, err := views(rounded, len(wanted), len(names), 0)
+	if err != nil {
+		return err
+	}
 	signal, noise := make([]float64, len(names)), make([]float64, len(names))
 	var mu sync.Mutex
 	return s.pass("noise of the layers", len(images), func(step func()) error {
@@ -137,16 +144,9 @@ func (s *Study) Noise(ctx context.Context, layers []*Layer, scales map[string]fl
 			work <- f
 		}
 		close(work)
-		for range min(s.o.Threads, len(images)) {
+		for n, got := range gotten {
+			want := wanted[n]
 			group.Go(func() error {
-				want, err := exact.View()
-				if err != nil {
-					return err
-				}
-				got, err := rounded.View()
-				if err != nil {
-					return err
-				}
 				for f := range work {
 					if ctx.Err() != nil {
 						return ctx.Err()

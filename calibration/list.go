@@ -34,7 +34,7 @@ var videoNames = []string{
 // in which and in whose folders are sorted by path; one image or video; or a list
 // with a path a line, which is relative to the list's folder or else to the
 // working directory, as TensorRT's samples have it. Empty lines are passed over.
-// Up to one path in a hundred may lead nowhere: reading it will tell.
+// Up to one path in a hundred may lead to no file: reading it will tell.
 func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -52,11 +52,13 @@ func Files(path string) ([]string, error) {
 
 func walk(dir string) ([]string, error) {
 	var files []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	// The separator has a link to a folder followed, as the user meant it to be.
+	err := filepath.WalkDir(dir+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
+		path = filepath.Clean(path)
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() || !camera.IsImageName(path):
+		case d.IsDir() || !camera.IsImageName(path) || !isFile(path):
 			return nil
 		case len(files) == maxFiles:
 			return fmt.Errorf("%s holds more than %d images, the most that are taken: name some of them in a list", dir, maxFiles)
@@ -84,7 +86,7 @@ func readList(list string) ([]string, error) {
 // parseList finds the files that the content of a list names.
 func parseList(list string, data []byte) ([]string, error) {
 	var files, absent []string
-	for i, line := range strings.Split(string(data), "\n") {
+	for i, line := range strings.Split(strings.TrimPrefix(string(data), "\ufeff"), "\n") {
 		line = strings.TrimSpace(line)
 		switch {
 		case line == "":
@@ -112,22 +114,24 @@ func parseList(list string, data []byte) ([]string, error) {
 // locate returns the place of the file that a line of a list names.
 func locate(list, name string) (string, bool) {
 	if filepath.IsAbs(name) {
-		return name, exists(name)
+		return name, isFile(name)
 	}
-	if beside := filepath.Join(filepath.Dir(list), name); exists(beside) {
+	if beside := filepath.Join(filepath.Dir(list), name); isFile(beside) {
 		return beside, true
 	}
-	return name, exists(name)
+	return name, isFile(name)
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil || !errors.Is(err, fs.ErrNotExist)
+// isFile says whether there is a regular file, or something that can't be told:
+// reading it will.
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// absentError says which paths of a list lead nowhere.
+// absentError says which paths of a list lead to no file.
 type absentError struct {
 	list   string
 	absent []string
@@ -136,7 +140,7 @@ type absentError struct {
 
 func (e *absentError) Error() string {
 	const most = 3
-	text := fmt.Sprintf("images: %d of the %d paths lead nowhere, neither from the list's folder %s nor from the working directory:",
+	text := fmt.Sprintf("images: %d of the %d paths lead to no file, neither from the list's folder %s nor from the working directory:",
 		len(e.absent), e.all, filepath.Dir(e.list))
 	for _, line := range e.absent[:min(most, len(e.absent))] {
 		text += "\n  " + line

@@ -57,7 +57,7 @@ func TestAListFromElsewhereSaysWhereItLooked(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Files(list)
-	want := "images: 4 of the 4 paths lead nowhere, neither from the list's folder " + filepath.Dir(list) +
+	want := "images: 4 of the 4 paths lead to no file, neither from the list's folder " + filepath.Dir(list) +
 		" nor from the working directory:\n  " + list + ":1: a/1.png\n  " + list + ":2: a/2.png\n  " + list +
 		":3: a/3.png\n  … and 1 more\nput the list beside the images, or write absolute paths into it"
 	if err == nil {

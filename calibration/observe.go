@@ -23,8 +23,30 @@ type observer struct {
 	views   []*ort.View // one for each goroutine
 }
 
-// viewBytes bounds the memory of all views, and with it the goroutines.
+// viewBytes bounds the memory of all views and counters, and with it the
+// goroutines.
 const viewBytes = 2 << 30
+
+// views makes as many views as there are threads, or as fit into viewBytes with
+// more bytes for each output; one in any case.
+func views(p *ort.Probe, threads, outputs, more int) ([]*ort.View, error) {
+	var list []*ort.View
+	for n := range threads {
+		v, err := p.View()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+		size := 0
+		for i := range outputs {
+			size += 4*len(v.Output(i)) + more
+		}
+		if (n+2)*size > viewBytes {
+			break
+		}
+	}
+	return list, nil
+}
 
 // observe opens a model to look at these tensors.
 func observe(c *release.Checked, tensors []*Tensor, threads int) (*observer, error) {
@@ -45,20 +67,9 @@ func observe(c *release.Checked, tensors []*Tensor, threads int) (*observer, err
 	if err != nil {
 		return nil, err
 	}
-	for n := range threads {
-		v, err := o.probe.View()
-		if err != nil {
-			o.close()
-			return nil, err
-		}
-		o.views = append(o.views, v)
-		size := 0
-		for i := range o.tensors {
-			size += 4 * len(v.Output(i))
-		}
-		if (n+2)*size > viewBytes {
-			break
-		}
+	if o.views, err = views(o.probe, threads, len(names), counterBytes); err != nil {
+		o.close()
+		return nil, err
 	}
 	return o, nil
 }

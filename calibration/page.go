@@ -82,7 +82,8 @@ func (s *Study) shownTensors(o PageOptions) []report.Tensor {
 	for _, t := range s.Tensors {
 		r := report.Tensor{
 			Name: t.Name, Producer: t.Producer, Op: t.Op,
-			Max: float64(t.Histogram.Used()) * t.Histogram.Width, Bins: t.Histogram.Counts[:t.Histogram.Used()], Chosen: math.NaN(), Clipped: math.NaN(),
+			// The last bin goes on a little beyond Max, too little to be seen.
+			Max: float64(t.Histogram.Max), Bins: t.Histogram.Counts[:t.Histogram.Used()], Chosen: math.NaN(), Clipped: math.NaN(),
 		}
 		if scale, ok := o.Scales[t.Name]; ok {
 			r.Chosen = 127 * float64(scale)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/sightd/sightd/camera"
 )
@@ -71,8 +73,15 @@ func (r *reel) send(ctx context.Context, want func(*frame) bool, work chan<- *fr
 		return nil
 	}
 	return r.decode(ctx, r.files[r.file:], func(c camera.Frame, pixels []byte) error {
-		if c.Err != "" || c.File == 0 && c.Index < r.next {
+		if c.File == 0 && c.Index < r.next {
 			return nil
+		}
+		path := r.files[r.file+c.File]
+		if c.Err != "" {
+			if slices.ContainsFunc(r.unreadable, func(u Unreadable) bool { return u.Path == path }) {
+				return nil
+			}
+			return fmt.Errorf("%s could be read before and can't any more: %s: leave the images alone while they are looked at", path, reason(path, c.Err))
 		}
 		f := r.frame(c, r.file+c.File, pixels)
 		if want != nil && !want(f) {

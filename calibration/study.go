@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sightd/sightd/camera"
@@ -33,9 +34,10 @@ type Options struct {
 	Classes map[string]int
 
 	// Stage is called when a piece of work begins that takes its time: what it
-	// is, and how many steps it has, -1 where that isn't known. What it returns is
-	// called after each step, from several goroutines. nil: nobody wants to know.
-	Stage func(what string, steps int) (step func())
+	// is, and how many steps it has, -1 where that isn't known. Of what it returns,
+	// step is called after each step, from several goroutines, and end in the end,
+	// which may come before the last step. nil: nobody wants to know.
+	Stage func(what string, steps int) (step, end func())
 }
 
 // Study is a release's model and the images that it is looked at with. Its
@@ -53,15 +55,15 @@ type Study struct {
 	heldBack int // images that Observe left out
 }
 
-// Pass is a piece of work that went through images.
+// Pass is a piece of work: steps are images, tensors or layers.
 type Pass struct {
 	Name    string
-	Images  int
+	Steps   int // that were done
 	Elapsed time.Duration
 }
 
-// Rate is images a second.
-func (p Pass) Rate() float64 { return float64(p.Images) / p.Elapsed.Seconds() }
+// Rate is steps a second.
+func (p Pass) Rate() float64 { return float64(p.Steps) / p.Elapsed.Seconds() }
 
 // sampleImages and sampleBytes bound the sample, whose images and answers are
 // held in memory.
@@ -85,7 +87,8 @@ func Open(ctx context.Context, c *release.Checked, o Options) (*Study, error) {
 	}
 	o.Threads = cmp.Or(o.Threads, runtime.GOMAXPROCS(0))
 	if o.Stage == nil {
-		o.Stage = func(string, int) func() { return func() {} }
+		nothing := func() {}
+		o.Stage = func(string, int) (step, end func()) { return nothing, nothing }
 	}
 	if len(o.Files) == 0 {
 		return nil, fmt.Errorf("no images: want some %d at least, of what the cameras will see", Few)
@@ -105,7 +108,6 @@ func Open(ctx context.Context, c *release.Checked, o Options) (*Study, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Passes[0].Images = s.frames.count()
 	if bad := s.frames.unreadable(); float64(len(bad)) > unreadableShare*float64(len(bad)+s.frames.count()) {
 		return nil, &unreadableError{bad, len(bad) + s.frames.count()}
 	}
@@ -113,11 +115,17 @@ func Open(ctx context.Context, c *release.Checked, o Options) (*Study, error) {
 	return s, err
 }
 
-// pass times a piece of work over images.
+// pass times a piece of work.
 func (s *Study) pass(name string, steps int, work func(step func()) error) error {
 	start := time.Now()
-	err := work(s.o.Stage(name, steps))
-	s.Passes = append(s.Passes, Pass{Name: name, Images: steps, Elapsed: time.Since(start)})
+	step, end := s.o.Stage(name, steps)
+	defer end()
+	var done atomic.Int64
+	err := work(func() {
+		done.Add(1)
+		step()
+	})
+	s.Passes = append(s.Passes, Pass{Name: name, Steps: int(done.Load()), Elapsed: time.Since(start)})
 	return err
 }
 

@@ -13,8 +13,9 @@ import (
 // outputs that were there before are dropped, unless they are listed, and with
 // them the nodes that no listed tensor needs; all else computes what it did.
 //
-// Shapes are declared as far as they can be told. A tensor has to be of float32
-// and be made by a node of the graph itself. One whose type can't be told is
+// Shapes are declared as far as they can be told. A tensor has to be of floating
+// point and be made by a node of the graph itself. One of another width than
+// float32 is given through a Cast, as an output of a name of its own. One whose type can't be told is
 // declared to be float32, which ONNX Runtime holds it to when it loads the
 // model. The model's input can't be listed: who runs the model has it, and not
 // every run time gives it back. On an error nothing is changed.
@@ -26,7 +27,6 @@ func (m *Model) Expose(names []string) error {
 	if len(names) == 0 {
 		return errors.New("no tensor to expose is named, want at least one: a graph has an output")
 	}
-	var outputs []*pb.ValueInfoProto
 	listed := map[string]bool{}
 	for _, name := range names {
 		if err := f.exposable(name); err != nil {
@@ -36,20 +36,30 @@ func (m *Model) Expose(names []string) error {
 			return fmt.Errorf("expose the tensor %q: it is listed twice, want it once", name)
 		}
 		listed[name] = true
+	}
+	g := m.proto.GetGraph()
+	e := edit(g)
+	e.nodes = g.GetNode()
+	var outputs []*pb.ValueInfoProto
+	for _, name := range names {
 		t := f.of(name)
+		if t.typ != pb.TensorProto_FLOAT && t.typ != pb.TensorProto_UNDEFINED {
+			wide := e.unique(name + "_float32")
+			e.create("Cast", wide, []string{name}, []string{wide}, intAttr("to", int64(pb.TensorProto_FLOAT)))
+			name = wide
+		}
 		v := valueInfo(name, pb.TensorProto_FLOAT, t.dims)
 		if !t.ranked {
 			v.GetType().GetTensorType().Shape = nil
 		}
 		outputs = append(outputs, v)
 	}
-	g := m.proto.GetGraph()
-	g.Output = outputs
+	g.Node, g.Output = e.nodes, outputs
 	prune(g)
 	return nil
 }
 
-// exposable says why the tensor can't be an output of float32.
+// exposable says why the tensor can't be an output.
 func (f *inference) exposable(name string) error {
 	typ := f.of(name).typ
 	switch {
@@ -59,8 +69,8 @@ func (f *inference) exposable(name string) error {
 		return errors.New("it is an initialiser, a constant, want a tensor that a node makes")
 	case f.index.producer[name] == nil:
 		return errors.New("the graph makes no such tensor; check that the name is of this model")
-	case typ != pb.TensorProto_FLOAT && typ != pb.TensorProto_UNDEFINED:
-		return fmt.Errorf("it is of %s, want FLOAT (float32)", typ)
+	case !isFloat(typ) && typ != pb.TensorProto_UNDEFINED:
+		return fmt.Errorf("it is of %s, want floating point", typ)
 	}
 	return nil
 }

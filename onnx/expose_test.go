@@ -152,7 +152,7 @@ func TestExposeRefuses(t *testing.T) {
 		{from("image"), `expose the tensor "image": it is the model's input`},
 		{from("conv", "weights"), `expose the tensor "weights": it is an initialiser`},
 		{from("conv", "relu", "conv"), `expose the tensor "conv": it is listed twice`},
-		{from("shape"), `expose the tensor "shape": it is of INT64, want FLOAT`},
+		{from("shape"), `expose the tensor "shape": it is of INT64, want floating point`},
 	} {
 		m := decode(t, p())
 		before := marshal(t, m.proto)

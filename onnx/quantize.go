@@ -46,6 +46,7 @@ type QuantizeReport struct {
 type QuantizedLayer struct {
 	Name, Op string
 	INT8     bool
+	Kept     bool   // it stays in floating point because Keep says so
 	Why      string // why it stays in floating point
 
 	// Layer is the name of the node that became the layer which this node is or
@@ -140,6 +141,9 @@ func find(g *pb.GraphProto, names []string) (map[*pb.NodeProto]bool, error) {
 	return found, nil
 }
 
+// keptWhy is why a layer that Keep names stays in floating point.
+const keptWhy = "to be kept in floating point"
+
 // listedNode is a node as it was before the graph was changed.
 type listedNode struct {
 	node     *pb.NodeProto
@@ -183,6 +187,7 @@ func (p *plan) report(before []listedNode) QuantizeReport {
 		default:
 			l.Why = p.reason[n]
 		}
+		l.Kept = l.Why == keptWhy
 		if layer := p.layerWith(n); l.INT8 && layer != nil && !layer.moves() {
 			l.Layer, l.Output = names[layer.node], layer.makes()
 		}

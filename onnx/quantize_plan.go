@@ -81,7 +81,7 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.Node
 			p.layers[n] = l
 			switch {
 			case kept[n] || l.clip != nil && kept[l.clip]:
-				l.why = "to be kept in floating point"
+				l.why = keptWhy
 			case only != nil && !only[n] && (l.clip == nil || !only[l.clip]):
 				l.why = "not among the layers to quantise"
 			case l.why == "":
@@ -104,7 +104,7 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.Node
 	for _, n := range p.nodes {
 		switch {
 		case kept[n]:
-			p.reason[n] = "to be kept in floating point"
+			p.reason[n] = keptWhy
 		case carries(n, p.index):
 			p.reason[n] = "what it reads isn't INT8"
 		case n.GetOpType() == "Relu" || n.GetOpType() == "Clip":

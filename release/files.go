@@ -137,7 +137,7 @@ func (r *Release) sources() (map[string]string, error) {
 		all[cacheName] = r.Calibration
 	}
 	if r.Spec.Labels != "" {
-		all[labelsName] = r.labelsPath()
+		all[labelsName] = r.LabelsPath()
 	}
 	if r.Golden == "" {
 		return all, nil

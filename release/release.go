@@ -109,7 +109,7 @@ func openSpec(path string, uncalibrated bool) (*Release, error) {
 	if _, err := os.Stat(r.Calibration); uncalibrated && err != nil {
 		r.Calibration = ""
 	}
-	for _, f := range []struct{ key, path string }{{"model", r.Model}, {"calibration", r.Calibration}, {"labels", r.labelsPath()}} {
+	for _, f := range []struct{ key, path string }{{"model", r.Model}, {"calibration", r.Calibration}, {"labels", r.LabelsPath()}} {
 		if f.path == "" {
 			continue
 		}
@@ -162,7 +162,8 @@ func (r *Release) locate() {
 	}
 }
 
-func (r *Release) labelsPath() string {
+// LabelsPath is the path of the labels' file; "" where there is none.
+func (r *Release) LabelsPath() string {
 	if r.Spec.Labels == "" {
 		return ""
 	}
@@ -170,7 +171,7 @@ func (r *Release) labelsPath() string {
 }
 
 func (r *Release) readLabels() error {
-	path := r.labelsPath()
+	path := r.LabelsPath()
 	if path == "" {
 		return nil
 	}
@@ -246,7 +247,7 @@ func (r *Release) LabelsFor(classes int) ([]string, error) {
 	} else if len(r.labels) == classes {
 		out = "; leave output.first at 0"
 	}
-	return nil, rejectf(BadLabels, "%s has %d labels, wanted %d, since %s%s", r.labelsPath(), len(r.labels), wanted, why, out)
+	return nil, rejectf(BadLabels, "%s has %d labels, wanted %d, since %s%s", r.LabelsPath(), len(r.labels), wanted, why, out)
 }
 
 // Close removes what Open unpacked. It may be called twice.

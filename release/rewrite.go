@@ -4,27 +4,30 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/sightd/sightd/internal/durable"
 	"github.com/sightd/sightd/internal/strict"
 )
 
 // Calibrate puts a calibration cache and the layers to keep in floating point
-// into the model.yaml at path, and changes nothing else in it, comments included.
-// The file is replaced at once, or not at all.
+// into the model.yaml at path, and changes nothing else in it, comments included;
+// those between the items of a keep_fp go with it. The file is replaced at once, or
+// not at all.
 func Calibrate(path, calibration string, keepFP []string) error {
-	old, err := strict.ReadFile(path, maxSpec)
+	updated, err := calibrated(path, calibration, keepFP)
 	if err != nil {
-		return fmt.Errorf("read the specification: %w", err)
+		return err
 	}
-	updated, err := calibrate(path, old, calibration, keepFP)
-	if err != nil {
+	if path, err = filepath.EvalSymlinks(path); err != nil { // a link stays one
 		return err
 	}
 	info, err := os.Stat(path)
@@ -32,6 +35,21 @@ func Calibrate(path, calibration string, keepFP []string) error {
 		return err
 	}
 	return durable.WriteFile(path, updated, info.Mode().Perm())
+}
+
+// CheckCalibrate says why [Calibrate] couldn't change the model.yaml at path.
+func CheckCalibrate(path string) error {
+	_, err := calibrated(path, "some.cache", []string{"some layer"})
+	return err
+}
+
+// calibrated is what the model.yaml at path becomes.
+func calibrated(path, calibration string, keepFP []string) ([]byte, error) {
+	old, err := strict.ReadFile(path, maxSpec)
+	if err != nil {
+		return nil, fmt.Errorf("read the specification: %w", err)
+	}
+	return calibrate(path, old, calibration, keepFP)
 }
 
 // calibrate is the content of a model.yaml with both keys set.
@@ -47,7 +65,7 @@ func calibrate(path string, old []byte, calibration string, keepFP []string) ([]
 		}
 	}
 	if !reflect.DeepEqual(want.KeepFP, keepFP) {
-		if text, err = setKey(text, "keep_fp", yamlList(keepFP)); err != nil {
+		if text, err = setKey(text, "keep_fp", YAMLList(keepFP)); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -56,7 +74,7 @@ func calibrate(path string, old []byte, calibration string, keepFP []string) ([]
 	got, err := ParseSpec(path, text)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		return nil, fmt.Errorf("%s is written in a form that can't be changed safely; put these lines into it by hand:\ncalibration: %s\nkeep_fp: %s",
-			path, scalar(calibration), yamlList(keepFP))
+			path, scalar(calibration), YAMLList(keepFP))
 	}
 	return text, nil
 }
@@ -77,20 +95,35 @@ func setKey(text []byte, key, value string) ([]byte, error) {
 	first, last := find(file, key, len(lines))
 	if first == 0 {
 		out := bytes.Clone(text)
-		if len(out) > 0 && out[len(out)-1] != '\n' {
-			out = append(out, '\n')
+		end := "\n"
+		if bytes.Contains(out, []byte("\r\n")) {
+			end = "\r\n"
 		}
-		return append(out, line+"\n"...), nil
+		if len(out) > 0 && out[len(out)-1] != '\n' {
+			out = append(out, end...)
+		}
+		return append(out, line+end...), nil
 	}
 	for last > first && isBlank(lines[last-1]) {
 		last--
 	}
-	if old := lines[first-1]; first == last {
-		if at := strings.Index(old, " #"); at >= 0 && !strings.ContainsAny(old, `"'`) { // the comment stays
-			line += strings.TrimRight(old[len(strings.TrimRight(old[:at], " ")):], "\r\n")
+	end := "\n"
+	if strings.HasSuffix(lines[first-1], "\r\n") {
+		end = "\r\n"
+	}
+	line += comment(lines[first-1]) + end
+	return []byte(strings.Join(lines[:first-1], "") + line + strings.Join(lines[last:], "")), nil
+}
+
+// comment is the comment at a line's end, with the blanks before it.
+func comment(line string) string {
+	for _, t := range lexer.Tokenize(line) {
+		if t.Type == token.CommentType {
+			at := strings.LastIndex(line, "#"+t.Value)
+			return strings.TrimRight(line[len(strings.TrimRight(line[:at], " \t")):], "\r\n")
 		}
 	}
-	return []byte(strings.Join(lines[:first-1], "") + line + "\n" + strings.Join(lines[last:], "")), nil
+	return ""
 }
 
 // find returns the first and the last line of a key, from 1; 0 where it isn't there.
@@ -132,8 +165,8 @@ func scalar(text string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// yamlList writes names on one line, each in quotes.
-func yamlList(names []string) string {
+// YAMLList writes names on one line, each in quotes.
+func YAMLList(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
 		quoted[i] = "'" + strings.ReplaceAll(n, "'", "''") + "'"

@@ -64,6 +64,8 @@ func TestCalibrateAddsKeysThatAreNotThere(t *testing.T) {
 	for name, test := range map[string]struct{ old, want string }{
 		"at the end":              {"name: a\nrelease: 1\nmodel: m\n", "name: a\nrelease: 1\nmodel: m\ncalibration: c.cache\nkeep_fp: ['l']\n"},
 		"behind an unended line":  {"name: a\nrelease: 1\nmodel: m", "name: a\nrelease: 1\nmodel: m\ncalibration: c.cache\nkeep_fp: ['l']\n"},
+		"a comment behind quotes": {"name: a\nrelease: 1\nmodel: m\ncalibration: 'x # y'  # it's kept\nkeep_fp: ['b'] # in May\n", "name: a\nrelease: 1\nmodel: m\ncalibration: c.cache  # it's kept\nkeep_fp: ['l'] # in May\n"},
+		"Windows' line ends":      {"name: a\r\nrelease: 1\r\nmodel: m\r\ncalibration: x # y\r\nkeep_fp: [b]\r\n", "name: a\r\nrelease: 1\r\nmodel: m\r\ncalibration: c.cache # y\r\nkeep_fp: ['l']\r\n"},
 		"an empty list is filled": {"name: a\nrelease: 1\nmodel: m\nkeep_fp: []\ncalibration: c.cache", "name: a\nrelease: 1\nmodel: m\nkeep_fp: ['l']\ncalibration: c.cache"},
 	} {
 		got, err := calibrate("model.yaml", []byte(test.old), "c.cache", []string{"l"})

@@ -1,7 +1,10 @@
 """Makes the small classifiers of the tests, 3×12×12 in, 4 classes out: python models.py DIR."""
 
+import os
 import pathlib
 import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is loaded: else it leaves files behind
 
 import numpy as np
 import onnxruntime

@@ -6,7 +6,10 @@ Counted by numpy from what ONNX Runtime gives for one image after the other.
 """
 
 import json
+import os
 import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is loaded: else it leaves files behind
 
 import cv2
 import numpy as np
