@@ -20,7 +20,7 @@ import (
 )
 
 type calibrateCmd struct {
-	Release    string   `arg:"" help:"model.yaml, a release's folder, or a .tar.zst. It needs no cache yet."`
+	Release    string   `arg:"" help:"model.yaml, a release's folder, or a .tar.zst. A model.yaml needs no cache yet."`
 	Images     string   `required:"" placeholder:"DIR|LIST|VIDEO" help:"Folder of images, a list with a path a line, or a video; of what the cameras will see."`
 	Output     string   `short:"o" placeholder:"FILE" help:"Calibration cache to write. With --write it may be left out: the one that the model.yaml names then."`
 	Algorithm  string   `enum:"auto,entropy,minmax,percentile" default:"auto" help:"auto, entropy, minmax or percentile. auto takes the one whose INT8 answers follow FP32's most closely on a fifth of the images that it holds back."`

@@ -26,7 +26,7 @@ const (
 // import internal; tests may import what they like.
 var allowed = map[string][]string{
 	"main":        {"calibcache", "calibration", "camera", "daemon", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
-	"daemon":      {"calibcache", "calibration", "camera", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
+	"daemon":      {"calibcache", "camera", "dla", "mqtt", "onnx", "ort", "release", "systemd", "trt"},
 	"calibration": {"calibcache", "camera", "onnx", "ort", "release"},
 	"release":     {"calibcache", "onnx"},
 	"calibcache":  {"onnx"},
