@@ -142,6 +142,20 @@ func TestEveryActivationIsInTheCacheInTheNetworksOrder(t *testing.T) {
 	}
 }
 
+func TestActivationsInHalfPrecisionAreObservedToo(t *testing.T) {
+	t.Parallel()
+	s := observed(t, checked(t, "half"), Options{Files: pictures(t, 5)})
+	scales := s.Scales(MinMax)
+	for _, name := range []string{"image", "h", "c1", "r1", "wide", "scores"} {
+		if !(scales[name] > 0) {
+			t.Errorf("%s has the scale %v", name, scales[name])
+		}
+	}
+	if scales["r1"] != scales["wide"] || scales["c1"] < scales["r1"] {
+		t.Errorf("scales %v", scales)
+	}
+}
+
 func TestPoolingKeepsItsInputsRange(t *testing.T) {
 	t.Parallel()
 	s := observed(t, checked(t, "pooled"), Options{Files: pictures(t, 20)})

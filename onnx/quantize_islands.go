@@ -19,7 +19,7 @@ import (
 func (p *plan) islands() {
 	for changed := true; changed; {
 		changed = false
-		for _, n := range p.nodes {
+		for _, n := range slices.Backward(p.nodes) { // most islands grow towards the front
 			l := p.layers[n]
 			if l == nil || l.why != "" || l.linear == nil {
 				continue

@@ -55,7 +55,7 @@ def build(nodes, values):
         nodes, "net",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 12, 12])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 4])],
-        [numpy_helper.from_array(np.asarray(v, np.int64 if k == "axes" else np.float32), k)
+        [numpy_helper.from_array(np.asarray(v, np.float16 if k.startswith("half") else np.float32), k)
          for k, v in values.items() if k in used])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     checker.check_model(model, full_check=True)
@@ -67,6 +67,11 @@ conv2 = node("Conv", ["r1", "w2", "b2"], ["c2"], name="second", pads=[1, 1, 1, 1
 
 write("sound", [*conv1, conv2, node("Add", ["c2", "r1"], ["sum"], name="add")], "sum", balance=True)
 write("pooled", [*conv1, node("MaxPool", ["r1"], ["pooled"], name="pool", kernel_shape=[4, 4], strides=[4, 4])], "pooled")
+half = {"half.w": np.random.default_rng(3).normal(size=(8, 3, 3, 3)) / 5, "half.b": np.zeros(8)}
+write("half", [node("Cast", ["image"], ["h"], name="narrow", to=TensorProto.FLOAT16),
+               node("Conv", ["h", "half.w", "half.b"], ["c1"], name="first", pads=[1, 1, 1, 1]),
+               node("Relu", ["c1"], ["r1"], name="relu"),
+               node("Cast", ["r1"], ["wide"], name="widen", to=TensorProto.FLOAT)], "wide", initialisers=half.items())
 write("nan", [*conv1, conv2, node("Log", ["c2"], ["log"], name="logarithm")], "log")
 write("infinite", [*conv1, conv2, node("Mul", ["c2", "huge"], ["scaled"], name="scale"), node("Exp", ["scaled"], ["exp"], name="power")],
       "exp", initialisers={"huge": 1e4}.items())
