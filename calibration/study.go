@@ -72,8 +72,8 @@ const (
 	sampleBytes  = 128 << 20
 )
 
-// Few is the number of images below which the ranges found say little: it is what
-// TensorRT's own samples use at least, and NVIDIA suggests 500 for ImageNet.
+// Few is the number of images below which the ranges found say little, and a fifth
+// held back is no more than a handful.
 const Few = 50
 
 // Open reads all images once. A release that isn't sound, no image at all, and
