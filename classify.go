@@ -35,11 +35,13 @@ func (f modelFlags) open(a *app, path string, precision string) (*release.Releas
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := daemon.OpenModel(rel, daemon.ModelOptions{
+	m, err := daemon.OpenModel(a.ctx, rel, daemon.ModelOptions{
 		Backend: f.Backend, Precision: precision, Threads: f.Threads,
 		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		Building: func() {
-			fmt.Fprintf(a.stderr, "building the engine of %s %d (stored for the next time) …\n", rel.Spec.Name, rel.Spec.Release)
+		Building: func(p daemon.BuildProgress) {
+			if p.Elapsed == 0 {
+				fmt.Fprintf(a.stderr, "building the engine of %s %d (stored for the next time) …\n", rel.Spec.Name, rel.Spec.Release)
+			}
 		},
 	})
 	if err != nil {

@@ -74,7 +74,7 @@ func warm(e Engine, p *Prepared) error {
 		return fmt.Errorf("warm engine up: %w", err)
 	}
 	defer b.Close()
-	if err := e.Run(b); err != nil {
+	if err := infer(e, b); err != nil {
 		return fmt.Errorf("warm engine up: %w", err)
 	}
 	return nil

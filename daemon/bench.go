@@ -191,7 +191,7 @@ type bareLoop struct {
 }
 
 func newBareLoop(ctx context.Context, rel *release.Release, o BenchOptions) (*bareLoop, error) {
-	m, err := OpenModel(rel, o.Model)
+	m, err := OpenModel(ctx, rel, o.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +269,7 @@ func benchSource(o BenchOptions) camera.Options {
 func (b *bareLoop) run(ctx context.Context, d time.Duration) (s sample, err error) {
 	m := startMeter()
 	for time.Since(m.start) < d && ctx.Err() == nil {
-		if err := b.model.Engine.Run(b.bindings[s.frames%len(b.bindings)]); err != nil {
+		if err := infer(b.model.Engine, b.bindings[s.frames%len(b.bindings)]); err != nil {
 			return s, err
 		}
 		s.frames++

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -43,6 +44,8 @@ type engineInfo struct {
 	SHA256  string    `json:"sha256"`
 	Built   time.Time `json:"built"`
 	Seconds float64   `json:"build_seconds"`
+
+	Report *BuildReport `json:"report"`
 }
 
 // maxSidecar is the most bytes of a sidecar or note.
@@ -78,25 +81,39 @@ func (s EngineStore) Clean() error {
 	return err
 }
 
+// engineFile is what a back end writes into the folder of a build.
+const engineFile = "engine"
+
 // buildPrefix begins the names of folders in which engines are built.
 const buildPrefix = ".build-"
 
+// Stored tells whether Open will find the engine, and find it whole.
+func (s EngineStore) Stored(b Backend, p *Prepared) bool {
+	key := keyOf(b, p)
+	_, err := s.check(key, filepath.Join(s.Dir, key.ID()+".engine"))
+	return err == nil
+}
+
+func keyOf(b Backend, p *Prepared) engineKey {
+	return engineKey{Backend: b.Name(), Identity: b.Identity(), Graph: p.Hash}
+}
+
 // Open loads the engine of the prepared graph, and builds it before where the
-// store hasn't got it or has it damaged. When the build is about to begin,
-// building is called (it may be nil). The graph is let go of.
-func (s EngineStore) Open(b Backend, p *Prepared, building func()) (*OpenedEngine, error) {
+// store hasn't got it or has it damaged; progress, which may be nil, is called
+// meanwhile, first when the build is about to begin. The graph is let go of.
+func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress func(BuildProgress)) (*OpenedEngine, error) {
 	defer func() {
 		p.graph = nil
 		debug.FreeOSMemory() // the model was in memory several times over
 	}()
-	key := engineKey{Backend: b.Name(), Identity: b.Identity(), Graph: p.Hash}
+	key := keyOf(b, p)
 	id := key.ID()
 	path := filepath.Join(s.Dir, id+".engine")
 
 	info, err := s.check(key, path)
 	if err == nil {
 		start := time.Now()
-		e, lerr := b.Load(path)
+		e, lerr := b.Load(p, path)
 		if lerr == nil {
 			return &OpenedEngine{Engine: e, ID: id, Stored: true, Build: time.Duration(info.Seconds * float64(time.Second)), Load: time.Since(start)}, nil
 		}
@@ -105,19 +122,16 @@ func (s EngineStore) Open(b Backend, p *Prepared, building func()) (*OpenedEngin
 	if !errors.Is(err, os.ErrNotExist) {
 		s.Log.Warn("stored engine can't be used, building it again", "engine", path, "err", err)
 	}
-	if building != nil {
-		building()
+	if progress == nil {
+		progress = func(BuildProgress) {}
 	}
-	graph, err := p.graph()
-	if err != nil {
-		return nil, err
-	}
-	took, err := s.build(b, key, graph, p.Bounded, path)
+	progress(BuildProgress{Phase: "prepare"})
+	took, err := s.build(ctx, b, key, p, path, progress)
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	e, err := b.Load(path)
+	e, err := b.Load(p, path)
 	if err != nil {
 		return nil, fmt.Errorf("load engine just built: %w", err)
 	}
@@ -148,7 +162,7 @@ func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
 	return info, nil
 }
 
-func (s EngineStore) build(b Backend, key engineKey, graph []byte, bounded bool, path string) (time.Duration, error) {
+func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (time.Duration, error) {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return 0, fmt.Errorf("make the folder for engines: %w", err)
 	}
@@ -158,8 +172,9 @@ func (s EngineStore) build(b Backend, key engineKey, graph []byte, bounded bool,
 		return 0, fmt.Errorf("build engine: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	out := filepath.Join(tmp, "engine")
-	if err := b.Build(graph, bounded, out); err != nil {
+	out := filepath.Join(tmp, engineFile)
+	report, err := b.Build(ctx, p, tmp, progress)
+	if err != nil {
 		return 0, fmt.Errorf("build engine: %w", err)
 	}
 	took := time.Since(start)
@@ -169,7 +184,7 @@ func (s EngineStore) build(b Backend, key engineKey, graph []byte, bounded bool,
 	}
 	info, err := json.MarshalIndent(engineInfo{
 		Key: key, Size: size, SHA256: sum,
-		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(),
+		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(), Report: report,
 	}, "", "  ")
 	if err != nil {
 		return 0, err

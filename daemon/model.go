@@ -12,12 +12,12 @@ import (
 
 // ModelOptions say how commands open a release's model.
 type ModelOptions struct {
-	Backend   string // auto, tensorrt or ort
-	Precision string // int8, fp16, fp32; "" is the release's own
-	Threads   int    // 0: one a core
-	Engines   string // folder of stored engines; "" is the user's cache
-	Worker    string // path of sightd-camera; "" finds it beside sightd
-	Building  func() // called when an engine is about to be built; may be nil
+	Backend   string              // auto, tensorrt or ort
+	Precision string              // int8, fp16, fp32; "" is the release's own
+	Threads   int                 // 0: one a core
+	Engines   string              // folder of stored engines; "" is the user's cache
+	Worker    string              // path of sightd-camera; "" finds it beside sightd
+	Building  func(BuildProgress) // called while an engine is built; may be nil
 	Log       *slog.Logger
 }
 
@@ -32,7 +32,7 @@ type Model struct {
 
 // OpenModel prepares the release's model and opens its engine, built where it
 // isn't stored.
-func OpenModel(rel *release.Release, o ModelOptions) (*Model, error) {
+func OpenModel(ctx context.Context, rel *release.Release, o ModelOptions) (*Model, error) {
 	backend, err := OpenBackend(o.Backend, o.Threads)
 	if err != nil {
 		return nil, err
@@ -43,11 +43,11 @@ func OpenModel(rel *release.Release, o ModelOptions) (*Model, error) {
 	}
 	defer done()
 	store := EngineStore{Dir: dir, Log: o.Log}
-	p, err := store.Prepare(rel, PrepareOptions{o.Precision, 1, backend.Saturates()})
+	p, err := store.Prepare(backend, rel, PrepareOptions{o.Precision, 1})
 	if err != nil {
 		return nil, err
 	}
-	e, err := store.Open(backend, p, o.Building)
+	e, err := store.Open(ctx, backend, p, o.Building)
 	if err != nil {
 		return nil, err
 	}

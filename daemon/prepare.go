@@ -31,16 +31,15 @@ type Prepared struct {
 
 // PrepareOptions are what a graph depends on beside its release.
 type PrepareOptions struct {
-	Precision  string `json:"precision"`  // int8, fp16 or fp32; "" is the release's own
-	Batch      int    `json:"batch"`      // images in a run at most; 0 is 1
-	Saturating bool   `json:"saturating"` // INT8 is for a back end that saturates
+	Precision string `json:"precision"` // int8, fp16 or fp32; "" is the release's own
+	Batch     int    `json:"batch"`     // images in a run at most; 0 is 1
 }
 
-// Prepare reads a release's model and turns it into the graph for the CPU: in
+// prepareCPU reads a release's model and turns it into the graph for the CPU: in
 // INT8 quantised with the scales of the release's cache, preprocessing in
-// front, softmax behind. A release that
-// doesn't fit together is refused: nothing falls back silently.
-func Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
+// front, softmax behind. A saturating CPU's graph keeps its sums small. A release
+// that doesn't fit together is refused: nothing falls back silently.
+func prepareCPU(rel *release.Release, o PrepareOptions, saturating bool) (*Prepared, error) {
 	c, err := rel.Check(o.Precision)
 	if err != nil {
 		return nil, err
@@ -60,9 +59,9 @@ func Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
 	switch p.Precision {
 	case "int8":
 		p.Coverage = c.Fit.Coverage
-		p.Bounded = o.Saturating
+		p.Bounded = saturating
 		g.Scales = c.Fit.Scales
-		g.Quantize = onnx.QuantizeOptions{Unsigned: true, Saturating: o.Saturating, Keep: c.Spec.KeepFP, Islands: true}
+		g.Quantize = onnx.QuantizeOptions{Unsigned: true, Saturating: saturating, Keep: c.Spec.KeepFP, Islands: true}
 	case "fp16":
 		p.Precision, p.Note = "fp32", "the CPU has no quick arithmetic in FP16, so it computes in FP32"
 	}

@@ -16,7 +16,7 @@ func BenchmarkPrepare(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Prepare(rel, PrepareOptions{}); err != nil {
+		if _, err := prepareCPU(rel, PrepareOptions{}, false); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -29,7 +29,7 @@ func BenchmarkPrepareNoted(b *testing.B) {
 	}
 	s := EngineStore{Dir: b.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	for b.Loop() {
-		if _, err := s.Prepare(rel, PrepareOptions{}); err != nil {
+		if _, err := s.Prepare(cpu{}, rel, PrepareOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -34,6 +34,8 @@ type source struct {
 	Output      release.Output `json:"output"`
 	Coverage    float64        `json:"coverage"`
 	KeepFP      []string       `json:"keep_fp"`
+	Backend     string         `json:"backend"`
+	Identity    string         `json:"identity"` // the back end's
 	Options     PrepareOptions `json:"options"`
 }
 
@@ -43,9 +45,9 @@ type note struct {
 	Prepared Prepared `json:"prepared"`
 }
 
-// Prepare is [Prepare], by the store's note where it has one.
-func (s EngineStore) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
-	src, err := sourceOf(rel, o)
+// Prepare is the back end's Prepare, by the store's note where it has one.
+func (s EngineStore) Prepare(back Backend, rel *release.Release, o PrepareOptions) (*Prepared, error) {
+	src, err := sourceOf(back, rel, o)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +63,7 @@ func (s EngineStore) Prepare(rel *release.Release, o PrepareOptions) (*Prepared,
 	}
 	if err == nil {
 		p.graph = func() ([]byte, error) {
-			again, err := Prepare(rel, o)
+			again, err := back.Prepare(rel, o)
 			if err != nil {
 				return nil, err
 			}
@@ -75,7 +77,7 @@ func (s EngineStore) Prepare(rel *release.Release, o PrepareOptions) (*Prepared,
 	if !errors.Is(err, fs.ErrNotExist) {
 		s.Log.Warn("note of a prepared model can't be used, preparing it again", "err", err)
 	}
-	if p, err = Prepare(rel, o); err != nil {
+	if p, err = back.Prepare(rel, o); err != nil {
 		return nil, err
 	}
 	b, err = json.MarshalIndent(note{src, *p}, "", "  ")
@@ -110,12 +112,12 @@ func readNote(path string, source []byte) (*Prepared, error) {
 	return &n.Prepared, nil
 }
 
-func sourceOf(rel *release.Release, o PrepareOptions) (source, error) {
+func sourceOf(back Backend, rel *release.Release, o PrepareOptions) (source, error) {
 	spec := rel.Spec
 	o.Precision = cmp.Or(o.Precision, spec.Precision)
 	src := source{
 		Input: spec.Input, Output: spec.Output, Coverage: spec.Coverage, KeepFP: spec.KeepFP,
-		Options: o,
+		Backend: back.Name(), Identity: back.Identity(), Options: o,
 	}
 	var err error
 	if src.Program, err = program(); err != nil {

@@ -233,7 +233,7 @@ func (r *runner) single(set *laneSet, s *stream, f camera.Frame) {
 		return
 	}
 	b := s.bindings[f.Slot]
-	err := set.engine.Run(b)
+	err := infer(set.engine, b)
 	res.Infer = monotonic() - res.Started
 	s.lane.Release(f)
 	if err != nil {
@@ -281,7 +281,7 @@ func (r *runner) flush(set *laneSet) {
 	}
 	b := set.bound[n-1]
 	start := monotonic()
-	err := set.engine.Run(b)
+	err := infer(set.engine, b)
 	share := (monotonic() - start) / time.Duration(n)
 	for i, f := range r.taken {
 		res := &r.result

@@ -157,11 +157,11 @@ func (u *unit) tryOpen(ctx context.Context, rel *release.Release) *laneSet {
 // with lanes at every camera.
 func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, error) {
 	u.state(modelPreparing, rel)
-	p, err := u.engines.Prepare(rel, PrepareOptions{u.precision, u.batch, u.backend.Saturates()})
+	p, err := u.engines.Prepare(u.backend, rel, PrepareOptions{u.precision, u.batch})
 	if err != nil {
 		return nil, err
 	}
-	e, err := u.engines.Open(u.backend, p, func() { u.state(modelBuilding, rel) })
+	e, err := u.engines.Open(ctx, u.backend, p, func(BuildProgress) { u.state(modelBuilding, rel) })
 	if err != nil {
 		return nil, err
 	}
