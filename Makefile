@@ -62,6 +62,13 @@ bin/sightd: deps
 bin/sightd-camera: deps
 	$(GOBUILD) -tags $(TAGS) -o $@ ./camera/cmd/sightd-camera
 
+# Where the headers are: TENSORRT_ROOT and CUDA_ROOT name folders with include/;
+# nothing of NVIDIA is linked, so CXX may be a cross compiler.
+TENSORRT_OUT ?= lib/sightd
+.PHONY: tensorrt
+tensorrt: ## Compile the library for TensorRT; TENSORRT_ROOT=… CUDA_ROOT=… name its headers.
+	@TENSORRT_ROOT='$(TENSORRT_ROOT)' CUDA_ROOT='$(CUDA_ROOT)' CXX='$(CXX)' scripts/tensorrt.sh $(TENSORRT_OUT)
+
 .PHONY: deps
 deps: | go packages $(ORT) ## Install what building and running need.
 

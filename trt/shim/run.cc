@@ -1,0 +1,225 @@
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "engine.h"
+#include "log.h"
+
+namespace sightd {
+
+namespace {
+
+size_t input_bytes(const sightd_trt_engine &e, int32_t images) {
+  return static_cast<size_t>(images) * static_cast<size_t>(e.input.image_stride * e.input_element);
+}
+
+size_t output_bytes(const sightd_trt_engine &e, int32_t images) {
+  return static_cast<size_t>(images) * static_cast<size_t>(e.output.image_stride * e.output_element);
+}
+
+float from_half(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
+  const uint32_t exponent = h >> 10 & 31, fraction = h & 1023;
+  if (exponent == 0) {
+    const float small = std::ldexp(static_cast<float>(fraction), -24);
+    return sign != 0 ? -small : small;
+  }
+  const uint32_t bits = sign | (exponent == 31 ? 255U : exponent + 112) << 23 | fraction << 13;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+void softmax(float *scores, int32_t count) {
+  float most = scores[0];
+  for (int32_t i = 1; i < count; i++) most = std::fmax(most, scores[i]);
+  float sum = 0;
+  for (int32_t i = 0; i < count; i++) sum += scores[i] = std::exp(scores[i] - most);
+  for (int32_t i = 0; i < count; i++) scores[i] /= sum;
+}
+
+// Makes INT8 of the pixels, in the engine's own layout.
+void convert(const sightd_trt_binding &b) {
+  const sightd_trt_engine &e = *b.engine;
+  const Layout &l = e.input;
+  auto *all = static_cast<int8_t *>(b.staging.get());
+  for (int32_t i = 0; i < b.images; i++)
+    for (int64_t channel = 0; channel < l.channels; channel++) {
+      const int8_t *table = e.table.data() + channel * 256;
+      const uint8_t *from = b.pixels + i * e.pixels() + e.channels[channel];
+      int8_t *image = all + i * l.image_stride;
+      for (int64_t y = 0; y < l.height; y++) {
+        int8_t *to = image + l.at(channel, y, 0);
+        for (int64_t x = 0; x < l.width; x++, from += 3, to += l.pixel) *to = table[*from];
+      }
+    }
+}
+
+// The input of a run as it lies in memory that the GPU reads.
+const void *source(const sightd_trt_binding &b) {
+  return b.staging ? b.staging.get() : static_cast<const void *>(b.pixels);
+}
+
+// Queues a whole run on the lane's stream. Returns whether all could be queued.
+bool enqueue(const Driver &c, sightd_trt_binding &b, Lane &lane, CUresult *result) {
+  const sightd_trt_engine &e = *b.engine;
+  *result = c.cuMemcpyHtoDAsync_v2(lane.input.get(), source(b), input_bytes(e, b.images), lane.stream.get());
+  if (*result != CUDA_SUCCESS) return false;
+  if (!lane.context->enqueueV3(reinterpret_cast<cudaStream_t>(lane.stream.get()))) return false;
+  *result = c.cuMemcpyDtoHAsync_v2(b.output.get(), lane.output.get(), output_bytes(e, b.images), lane.stream.get());
+  return *result == CUDA_SUCCESS;
+}
+
+// Captures the run; where anything of it fails, graphs are done without for good.
+void capture(const Driver &c, sightd_trt_binding &b, Lane &lane, sightd_trt_binding::Captured &captured) {
+  captured.exec = GraphExec();
+  b.graphs = false;
+  const Muted muted;
+  // Other threads may allocate meanwhile: that isn't this thread's capture's concern.
+  if (c.cuStreamBeginCapture_v2(lane.stream.get(), CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) != CUDA_SUCCESS) return;
+  CUresult result = CUDA_SUCCESS;
+  const bool queued = enqueue(c, b, lane, &result);
+  CUgraph made = nullptr;
+  result = c.cuStreamEndCapture(lane.stream.get(), &made);
+  const Graph graph(made);
+  if (!queued || result != CUDA_SUCCESS || !graph) return;
+  CUgraphExec exec = nullptr;
+  if (c.cuGraphInstantiateWithFlags(&exec, graph.get(), 0) != CUDA_SUCCESS) return;
+  captured.exec = GraphExec(exec);
+  captured.settings = lane.settings;
+  b.graphs = true;
+}
+
+void set_images(const sightd_trt_engine &e, Lane &lane, int32_t images) {
+  if (!e.open_batch || lane.images == images) return;
+  const char *name = e.input_name.c_str();
+  nvinfer1::Dims d = e.engine->getTensorShape(name);
+  d.d[0] = images;
+  const Call call;
+  lane.images = 0;
+  lane.settings++;
+  if (!lane.context->setInputShape(name, d)) call.fail(SIGHTD_TRT_FAILED, "TensorRT doesn't take this number of images");
+  lane.images = images;
+}
+
+// Queues the run as a graph, or else plainly; the first plain one is the warm-up that
+// TensorRT wants before a capture.
+void launch(const Driver &c, sightd_trt_binding &b, Lane &lane, sightd_trt_binding::Captured &captured) {
+  const auto current = [&] { return captured.exec && captured.settings == lane.settings; };
+  if (b.graphs && !current() && captured.ran == lane.settings + 1) capture(c, b, lane, captured);
+  b.launched = b.graphs && current();
+  if (b.launched) {
+    check(c.cuGraphLaunch(captured.exec.get(), lane.stream.get()), "launching a run as a graph");
+  } else {
+    const Call call;
+    CUresult result = CUDA_SUCCESS;
+    if (!enqueue(c, b, lane, &result)) {
+      check(result, "copying to or from the GPU");
+      call.fail(SIGHTD_TRT_FAILED, "TensorRT can't run the engine");
+    }
+    captured.ran = lane.settings + 1;
+  }
+  check(c.cuEventRecord(lane.done.get(), lane.stream.get()), "marking the end of a run");
+}
+
+// Short runs are answered at once, long ones leave the core to others.
+void await(const Driver &c, const Lane &lane) {
+  constexpr auto patience = std::chrono::microseconds(100);
+  const auto from = std::chrono::steady_clock::now();
+  CUresult result;
+  do result = c.cuEventQuery(lane.done.get());
+  while (result == CUDA_ERROR_NOT_READY && std::chrono::steady_clock::now() - from < patience);
+  if (result == CUDA_ERROR_NOT_READY) result = c.cuEventSynchronize(lane.done.get());
+  check(result, "running the engine");
+}
+
+void read_scores(sightd_trt_binding &b) {
+  const sightd_trt_engine &e = *b.engine;
+  if (b.scores != b.output.get()) {
+    const bool half = e.output_type == nvinfer1::DataType::kHALF;
+    for (int32_t i = 0; i < b.images; i++)
+      for (int32_t k = 0; k < e.classes; k++) {
+        const int64_t at = i * e.output.image_stride + e.output.at(k, 0, 0);
+        b.scores[static_cast<int64_t>(i) * e.classes + k] =
+            half ? from_half(static_cast<const uint16_t *>(b.output.get())[at])
+                 : static_cast<const float *>(b.output.get())[at];
+      }
+  }
+  if (e.softmax)
+    for (int32_t i = 0; i < b.images; i++) softmax(b.scores + static_cast<int64_t>(i) * e.classes, e.classes);
+}
+
+}  // namespace
+
+std::unique_ptr<sightd_trt_binding> bind(sightd_trt_engine &e, const uint8_t *pixels, size_t size, int32_t images) {
+  cuda();
+  if (pixels == nullptr) fail(SIGHTD_TRT_ARGUMENT, "there are no pixels to bind");
+  if (images < 1 || images > e.batch) fail(SIGHTD_TRT_ARGUMENT, "%d images are bound: 1 to %d", images, e.batch);
+  const size_t wanted = static_cast<size_t>(images) * static_cast<size_t>(e.pixels());
+  if (size != wanted) fail(SIGHTD_TRT_ARGUMENT, "%zu bytes of pixels are bound: %d images are %zu", size, images, wanted);
+  auto b = std::make_unique<sightd_trt_binding>();
+  b->engine = &e;
+  b->pixels = pixels;
+  b->images = images;
+  if (e.table.empty()) b->registered = Registered(pixels, size);
+  if (!b->registered) b->staging = pinned_memory(input_bytes(e, images));
+  b->output = pinned_memory(output_bytes(e, images));
+  if (e.output_type == nvinfer1::DataType::kFLOAT && e.output.plain()) {
+    b->scores = static_cast<float *>(b->output.get());
+  } else {
+    b->converted.resize(static_cast<size_t>(images) * static_cast<size_t>(e.classes));
+    b->scores = b->converted.data();
+  }
+  b->captured.resize(e.lanes.size());
+  b->graphs = e.graphs;
+  const std::lock_guard<std::mutex> lock(e.mutex);
+  e.bindings.insert(b.get());
+  return b;
+}
+
+void unbind(sightd_trt_binding *b) {
+  try {
+    if (b->running != nullptr) wait(*b);
+  } catch (const Failure &) {  // the run's result isn't wanted any more
+  }
+  {
+    const std::lock_guard<std::mutex> lock(b->engine->mutex);
+    b->engine->bindings.erase(b);
+  }
+  delete b;
+}
+
+void start(sightd_trt_binding &b, int32_t number) {
+  const Driver &c = cuda();
+  sightd_trt_engine &e = *b.engine;
+  if (number < 0 || number >= static_cast<int32_t>(e.lanes.size()))
+    fail(SIGHTD_TRT_ARGUMENT, "lane %d is asked for: 0 to %zu", number, e.lanes.size() - 1);
+  Lane &lane = e.lanes[static_cast<size_t>(number)];
+  if (b.running != nullptr || lane.busy != nullptr)
+    fail(SIGHTD_TRT_ARGUMENT, "%s is still running", b.running != nullptr ? "the binding" : "the lane");
+  if (!e.table.empty())
+    convert(b);
+  else if (b.staging)
+    memcpy(b.staging.get(), b.pixels, input_bytes(e, b.images));
+  try {
+    set_images(e, lane, b.images);
+    launch(c, b, lane, b.captured[static_cast<size_t>(number)]);
+  } catch (const Failure &) {
+    // What was queued before it failed may still read the caller's memory.
+    c.cuStreamSynchronize(lane.stream.get());
+    throw;
+  }
+  b.running = &lane;
+  lane.busy = &b;
+}
+
+void wait(sightd_trt_binding &b) {
+  if (b.running == nullptr) fail(SIGHTD_TRT_ARGUMENT, "the binding isn't running");
+  Lane &lane = *b.running;
+  b.running = nullptr;
+  lane.busy = nullptr;
+  await(cuda(), lane);
+  read_scores(b);
+}
+
+}  // namespace sightd
