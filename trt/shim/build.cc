@@ -173,10 +173,10 @@ void build_one(const sightd_trt_job &job, sightd_trt_built &built) {
   progress.phase("parse");
   const Call call;
   const auto builder = make_builder();
-  // The network's weights stay the builder's; the calibrator and the timing cache have to
-  // outlive the build: so the order here is that of their lives.
+  // What the network and the configuration point to has to outlive the build: weights of
+  // the parser, the calibrator, the timing cache. They go in the reverse order.
   const auto network = make_network(*builder, job);
-  parse(*network, job);
+  const auto parser = parse(*network, job);
   const Input input = find_input(*network, job);
   std::unique_ptr<Feed> feed;
 #if NV_TENSORRT_MAJOR < 11
@@ -219,7 +219,9 @@ void build_one(const sightd_trt_job &job, sightd_trt_built &built) {
   if (const nvinfer1::ITimingCache *used = config->getTimingCache())
     if (const std::unique_ptr<nvinfer1::IHostMemory> bytes{used->serialize()})
       fill(&built.timing_cache, bytes->data(), bytes->size());
-  if (feed != nullptr && !feed->written().empty()) fill(&built.cache, feed->written().data(), feed->written().size());
+  if (feed == nullptr) return;
+  const std::vector<char> table = feed->written();
+  if (!table.empty()) fill(&built.cache, table.data(), table.size());
 }
 
 std::mutex building;

@@ -27,8 +27,9 @@ class Feed {
   bool refused() const { return refused_; }
   // What went wrong in a callback; "" is nothing.
   const std::string &trouble() const { return trouble_; }
-  // The table that a calibration wrote; empty where the cache was taken.
-  const std::vector<char> &written() const { return written_; }
+  // The table that a calibration wrote; empty where the cache was taken, which TensorRT
+  // may write back as well.
+  std::vector<char> written() const { return next_ > 0 ? written_ : std::vector<char>(); }
 
  private:
   void upload();

@@ -145,7 +145,11 @@ nvinfer1::IRuntime &runtime(int32_t dla_core) {
 }
 
 std::unique_ptr<nvinfer1::IBuilder> make_builder() {
+#if NV_TENSORRT_MAJOR >= 10
+  runtime(-1);  // where CUDA doesn't work it says so, and 10.6's builder aborts
+#else
   cuda();
+#endif
   const std::lock_guard<std::mutex> lock(mutex);
   if (nvinfer == nullptr) fail(SIGHTD_TRT_ARGUMENT, "TensorRT isn't open: sightd_trt_open");
   if (create_builder == nullptr)

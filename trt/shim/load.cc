@@ -120,18 +120,31 @@ bool out_of_memory(const std::string &said) {
   return said.find("ut of memory") != std::string::npos || said.find("OutOfMemory") != std::string::npos;
 }
 
+void add_context(sightd_trt_engine &e, Lane &lane) {
+  const Call call;
+  lane.context.reset(e.engine->createExecutionContext());
+  if (lane.context == nullptr)
+    call.fail(out_of_memory(call.errors()) ? SIGHTD_TRT_MEMORY : SIGHTD_TRT_FAILED, "TensorRT makes no execution context");
+  // How a tensor without height and width is laid out in DLA's own format isn't written
+  // down, but TensorRT tells its strides.
+  const char *name = e.output_name.c_str();
+  if (e.engine->getTensorFormat(name) != nvinfer1::TensorFormat::kDLA_LINEAR) return;
+  const Dims strides = lane.context->getTensorStrides(name);
+  if (strides.nbDims < 2 || strides.d[1] < 1 || strides.d[0] < strides.d[1] * (e.classes - 1) + 1) return;
+  e.output.plane = strides.d[1];
+  e.output.image_stride = strides.d[0];
+}
+
 void add_lane(sightd_trt_engine &e) {
   e.lanes.emplace_back();
   Lane &lane = e.lanes.back();
   lane.stream = new_stream();
   lane.done = new_event();
+  add_context(e, lane);
   const auto images = static_cast<size_t>(e.batch);
   lane.input = device_memory(images * static_cast<size_t>(e.input.image_stride * e.input_element));
   lane.output = device_memory(images * static_cast<size_t>(e.output.image_stride * e.output_element));
   const Call call;
-  lane.context.reset(e.engine->createExecutionContext());
-  if (lane.context == nullptr)
-    call.fail(out_of_memory(call.errors()) ? SIGHTD_TRT_MEMORY : SIGHTD_TRT_FAILED, "TensorRT makes no execution context");
   if (!lane.context->setTensorAddress(e.input_name.c_str(), reinterpret_cast<void *>(lane.input.get())) ||
       !lane.context->setTensorAddress(e.output_name.c_str(), reinterpret_cast<void *>(lane.output.get())))
     call.fail(SIGHTD_TRT_FAILED, "TensorRT doesn't take the memory of its input and output");

@@ -45,10 +45,10 @@ std::string parser_errors(nvonnxparser::IParser &parser) {
 
 }  // namespace
 
-void parse(INetworkDefinition &network, const sightd_trt_job &job) {
-  const auto parser = make_parser(network);
+std::unique_ptr<nvonnxparser::IParser> parse(INetworkDefinition &network, const sightd_trt_job &job) {
+  auto parser = make_parser(network);
   const Call call;
-  if (parser->parse(job.onnx, job.onnx_size, nullptr)) return;
+  if (parser->parse(job.onnx, job.onnx_size, nullptr)) return parser;
   std::string errors = parser_errors(*parser);
   if (errors.empty()) errors = call.errors();
   fail(SIGHTD_TRT_MODEL, "TensorRT's parser can't take the ONNX model: %s",
@@ -87,6 +87,10 @@ Input find_input(INetworkDefinition &network, const sightd_trt_job &job) {
   return input;
 }
 
+// Types and precisions are deprecated since TensorRT gives them up in 11.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
 void direct_input(INetworkDefinition &network, const Input &input, const sightd_trt_job &job) {
   ITensor *in = input.tensor, *out = network.getOutput(0);
   const auto bit = [](TensorFormat f) { return 1U << static_cast<uint32_t>(f); };
@@ -98,12 +102,9 @@ void direct_input(INetworkDefinition &network, const Input &input, const sightd_
 #else
   in->setType(DataType::kINT8);
   out->setType(DataType::kHALF);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   const float range = 127 * job.input_scale;
   if (!(range > 0) || !in->setDynamicRange(-range, range))
     fail(SIGHTD_TRT_ARGUMENT, "the scale %g of the INT8 input isn't one", static_cast<double>(job.input_scale));
-#pragma GCC diagnostic pop
 #endif
   bool convolution = true;  // every reader of the input is one
   for (int32_t i = 0; i < network.getNbLayers(); i++) {
@@ -141,8 +142,11 @@ bool floating(const ITensor &t) { return t.getType() == DataType::kFLOAT || t.ge
 
 // Layers that compute nothing in a precision of their own.
 bool untouched(LayerType t) {
-  return t == LayerType::kCONSTANT || t == LayerType::kSHAPE || t == LayerType::kQUANTIZE ||
-         t == LayerType::kDEQUANTIZE;
+#if NV_TENSORRT_MAJOR > 8 || NV_TENSORRT_MINOR >= 6
+  if (t == LayerType::kCAST) return true;
+#endif
+  return t == LayerType::kCONSTANT || t == LayerType::kSHAPE || t == LayerType::kIDENTITY ||
+         t == LayerType::kQUANTIZE || t == LayerType::kDEQUANTIZE;
 }
 
 bool constant(const Makers &makers, const ITensor *t) {
@@ -175,13 +179,14 @@ bool can_be_int8(const Makers &makers, ILayer *layer) {
 void keep_floating(ILayer *layer, DataType type, const Makers &makers, std::set<ILayer *> &kept) {
   if (untouched(layer->getType()) || !kept.insert(layer).second) return;
   if (floating(*layer->getOutput(0))) layer->setPrecision(type);
-  // Else it may compute in floating point and still hand on INT8.
+  // Else it may compute in floating point and still hand on INT8. The network's output
+  // is float whatever makes it.
   for (int32_t i = 0; i < layer->getNbOutputs(); i++)
-    if (floating(*layer->getOutput(i))) layer->setOutputType(i, type);
+    if (floating(*layer->getOutput(i)) && !layer->getOutput(i)->isNetworkOutput()) layer->setOutputType(i, type);
   // A node may have become several layers, of which the last alone bears its name.
   for (int32_t i = 0; i < layer->getNbInputs(); i++) {
     const ITensor *in = layer->getInput(i);
-    if (in == nullptr || !unnamed(*in) || !floating(*in)) continue;
+    if (in == nullptr || !unnamed(*in) || !floating(*in) || constant(makers, in)) continue;
     const auto maker = makers.find(in);
     if (maker != makers.end()) keep_floating(maker->second, type, makers, kept);
   }
@@ -224,5 +229,7 @@ bool set_precisions(INetworkDefinition &network, const sightd_trt_job &job) {
 }
 
 #endif
+
+#pragma GCC diagnostic pop
 
 }  // namespace sightd

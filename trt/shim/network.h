@@ -2,6 +2,7 @@
 #pragma once
 
 #include <NvInfer.h>
+#include <NvOnnxParser.h>
 
 #include <memory>
 
@@ -17,8 +18,9 @@ struct Input {
   int64_t height, width;  // of the images
 };
 
-// Parses the job's ONNX into the network; throws all the parser's errors.
-void parse(nvinfer1::INetworkDefinition &, const sightd_trt_job &);
+// Parses the job's ONNX into the network; throws all the parser's errors. The parser owns
+// weights of the network, and has to outlive the build.
+std::unique_ptr<nvonnxparser::IParser> parse(nvinfer1::INetworkDefinition &, const sightd_trt_job &);
 
 // The one input, in one of the forms that this library runs.
 Input find_input(nvinfer1::INetworkDefinition &, const sightd_trt_job &);
