@@ -123,6 +123,23 @@ nvinfer1::IOptimizationProfile *profile(IBuilder &builder, const Input &input, i
   return made;
 }
 
+// Contexts that run beside each other share the profile, except in 8.5, where each needs
+// one of its own: there are as many as an engine has lanes by default.
+void add_profiles(IBuilder &builder, IBuilderConfig &config, const Input &input, int32_t batch) {
+  constexpr int32_t lanes = 2;
+  int32_t count = 1;
+#if NV_TENSORRT_MAJOR < 10
+  if (found_version() < 80600) count = lanes;
+#if NV_TENSORRT_MINOR >= 6
+  else config.setPreviewFeature(nvinfer1::PreviewFeature::kPROFILE_SHARING_0806, true);
+#endif
+#endif
+  (void)lanes;
+  for (int32_t i = 0; i < count; i++)
+    if (config.addOptimizationProfile(profile(builder, input, 1, batch, batch)) < 0)
+      fail(SIGHTD_TRT_FAILED, "TensorRT takes no profile from 1 to %d images", batch);
+}
+
 void set_dla(IBuilder &builder, IBuilderConfig &config, INetworkDefinition &network, const sightd_trt_job &job,
              sightd_trt_built &built) {
   const int32_t cores = builder.getNbDLACores();
@@ -187,7 +204,7 @@ void build_one(const sightd_trt_job &job, sightd_trt_built &built) {
   if (config == nullptr) call.fail(SIGHTD_TRT_FAILED, "TensorRT makes no builder configuration");
   set_limits(*config, job);
   choose_tactics(*config);
-  if (input.open_batch) config->addOptimizationProfile(profile(*builder, input, 1, job.batch, job.batch));
+  if (input.open_batch) add_profiles(*builder, *config, input, job.batch);
 #if NV_TENSORRT_MAJOR < 11
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"

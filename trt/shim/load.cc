@@ -125,6 +125,15 @@ void add_context(sightd_trt_engine &e, Lane &lane) {
   lane.context.reset(e.engine->createExecutionContext());
   if (lane.context == nullptr)
     call.fail(out_of_memory(call.errors()) ? SIGHTD_TRT_MEMORY : SIGHTD_TRT_FAILED, "TensorRT makes no execution context");
+  // A plan of 8.5 has several profiles, of which no two contexts use the same; all are alike.
+  const auto number = static_cast<int32_t>(e.lanes.size()) - 1, profiles = e.engine->getNbOptimizationProfiles();
+  if (e.open_batch && profiles > 1 && number > 0) {
+    if (number >= profiles)
+      fail(SIGHTD_TRT_UNSUPPORTED, "an engine of TensorRT 8.5 with an open batch has %d lanes: set fewer, or fix the batch",
+           profiles);
+    if (!lane.context->setOptimizationProfileAsync(number, reinterpret_cast<cudaStream_t>(lane.stream.get())))
+      call.fail(SIGHTD_TRT_FAILED, "TensorRT doesn't take the profile");
+  }
   // How a tensor without height and width is laid out in DLA's own format isn't written
   // down, but TensorRT tells its strides.
   const char *name = e.output_name.c_str();
