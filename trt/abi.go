@@ -26,7 +26,7 @@ const (
 	tableOtherABI = C.TABLE_OTHER_ABI
 )
 
-// ABI is the version of the interface that libraries must have.
+// abiVersion is that of the interface that libraries must have.
 const abiVersion = C.SIGHTD_TRT_ABI
 
 // message is memory for what went wrong.
@@ -67,7 +67,7 @@ func openTable(path string) (kind int, text string) {
 	return kind, m.text()
 }
 
-// loaderOpens asks the loader for a library, and lets it go again.
+// loaderOpens asks the loader for a library.
 func loaderOpens(library string) (ok bool, text string) {
 	name := C.CString(library)
 	defer C.free(unsafe.Pointer(name))

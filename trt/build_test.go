@@ -1,12 +1,15 @@
 package trt_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -257,23 +260,67 @@ func TestBuilderIsTheFirstThatTheKernelTakes(t *testing.T) {
 // oomScoreOfABuilder looks among this process's children for one whose score is raised.
 func oomScoreOfABuilder(t *testing.T) string {
 	t.Helper()
-	all, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range all {
-		stat, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		if f := strings.Fields(rest); len(f) < 2 || f[1] != fmt.Sprint(os.Getpid()) {
-			continue
-		}
-		score, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "oom_score_adj"))
+	for _, pid := range childrenOf(t, os.Getpid()) {
+		score, _ := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
 		if s := strings.TrimSpace(string(score)); s == "1000" {
 			return s
 		}
 	}
 	return ""
+}
+
+// childrenOf are a process's children that aren't dead.
+func childrenOf(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if state, of := stateOf(pid); of == parent && state != "Z" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// stateOf is a process's state, "" where there is none, and its parent.
+func stateOf(pid int) (state string, parent int) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", 0
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	if f := strings.Fields(rest); len(f) > 1 {
+		state = f[0]
+		parent, _ = strconv.Atoi(f[1])
+	}
+	return state, parent
+}
+
+func TestBuilderDiesWithItsParent(t *testing.T) {
+	t.Parallel()
+	command := exec.Command(os.Args[0], child(t, "build", "delay build 1h")...)
+	command.Env = append(os.Environ(), childVariable+"=parent")
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	builders := childrenOf(t, command.Process.Pid)
+	_ = command.Process.Kill()
+	_ = command.Wait()
+	if line != "building\n" || len(builders) != 1 {
+		t.Fatalf("the parent said %q (%v) and had the children %v", line, err, builders)
+	}
+	for state, _ := stateOf(builders[0]); state != "" && state != "Z"; state, _ = stateOf(builders[0]) {
+		if t.Context().Err() != nil {
+			t.Fatal("the builder outlives its parent")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

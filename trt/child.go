@@ -167,10 +167,30 @@ func layersOf(plan []byte, job Job) ([]Layer, error) {
 	if d := job.DLA; d != nil {
 		o.Cores = []int{d.Core}
 		if d.Direct {
-			// What the table says doesn't matter here, but a plan of the second form needs one.
-			o.Direct = &Direct{Table: make([][256]int8, 3), Channels: []int{0, 1, 2}}
+			return layersOfDirect(plan, o)
 		}
 	}
+	return layersAs(plan, o)
+}
+
+// layersOfDirect gives a plan of the second form the tables that it needs, whose
+// content doesn't matter here, for as many channels as it turns out to have.
+func layersOfDirect(plan []byte, o LoadOptions) ([]Layer, error) {
+	var first error
+	for _, channels := range [][]int{{0, 1, 2}, {0}} {
+		o.Direct = &Direct{Table: make([][256]int8, len(channels)), Channels: channels}
+		layers, err := layersAs(plan, o)
+		if StatusOf(err) != BadArgument {
+			return layers, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+func layersAs(plan []byte, o LoadOptions) ([]Layer, error) {
 	e, err := Load(plan, o)
 	if err != nil {
 		return nil, err

@@ -30,9 +30,9 @@ var machines = map[string]elf.Machine{
 	"arm64": elf.EM_AARCH64,
 }
 
-// openFound looks which TensorRT the machine has and opens the library for it.
-// Where there are several, the newest that works is taken; if none does, the error
-// is that of the newest.
+// openFound looks which TensorRT the machine has and opens the library for it. Where
+// there are several, the newest that has a library and works is taken; if none does,
+// the error is that of the newest.
 func openFound() (Info, error) {
 	var info Info
 	var first error
@@ -41,18 +41,18 @@ func openFound() (Info, error) {
 			info, first = i, err
 		}
 	}
+	var without []int
 	for _, major := range majors {
-		name := fmt.Sprintf("libnvinfer.so.%d", major)
-		if ok, text := loaderOpens(name); !ok {
-			if !absent(name, text) {
-				failed(Info{}, openError(Missing, "TensorRT %d is there, but it can't be loaded: %s: %s", major, text, remedyFor(text)))
-			}
+		library, _ := findLibrary(major)
+		if library == "" {
+			without = append(without, major)
 			continue
 		}
-		library, looked := findLibrary(major)
-		if library == "" {
-			failed(Info{}, openError(Missing, "TensorRT %d is there, but sightd's library for it isn't: looked for %s: %s",
-				major, strings.Join(looked, ", "), remedy))
+		there, err := find(major)
+		if err != nil {
+			failed(Info{Library: library}, err)
+		}
+		if !there {
 			continue
 		}
 		i, err := openAt(library)
@@ -64,10 +64,32 @@ func openFound() (Info, error) {
 			break // another TensorRT won't find one either
 		}
 	}
-	if first == nil {
-		first = openError(Missing, "no TensorRT: the loader finds no %s: %s", names(), remedyAbsent)
+	if first != nil {
+		return info, first
 	}
-	return info, first
+	// Last, since what is loaded here is of no use.
+	for _, major := range without {
+		there, err := find(major)
+		if there {
+			_, looked := findLibrary(major)
+			return Info{}, openError(Missing, "TensorRT %d is there, but sightd's library for it isn't: looked for %s: %s",
+				major, strings.Join(looked, ", "), remedy)
+		} else if err != nil {
+			return Info{}, err
+		}
+	}
+	return Info{}, openError(Missing, "no TensorRT: the loader finds no %s: %s", names(), remedyAbsent)
+}
+
+// find tells whether the machine has a major version of TensorRT; the error says why
+// one that is there can't be loaded.
+func find(major int) (bool, error) {
+	name := fmt.Sprintf("libnvinfer.so.%d", major)
+	ok, text := loaderOpens(name)
+	if ok || absent(name, text) {
+		return ok, nil
+	}
+	return false, openError(Missing, "TensorRT %d is there, but it can't be loaded: %s: %s", major, text, remedyFor(text))
 }
 
 func names() string {

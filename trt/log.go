@@ -27,6 +27,10 @@ func TakeLog(f func(severity int, line string)) (dropped uint64) {
 	}
 }
 
+// SetLog sets the least important severity that is logged in this process; [Note] at
+// first. Needs [Open].
+func SetLog(severity int) { setLog(severity) }
+
 const (
 	maxWarnings = 100
 	maxUnscaled = 10000
@@ -34,7 +38,7 @@ const (
 )
 
 // unscaled is how TensorRT 8 and 10 say that the cache lacks a tensor.
-var unscaled = regexp.MustCompile(`Missing scale and zero-point for tensor (.+?), expect fall ?back to non-int8`)
+var unscaled = regexp.MustCompile(`Missing scale and zero-point for tensor (.+?)(?:, expect fall ?back|\. Tensor scale|$)`)
 
 // warnings gathers what a build's log has to say, each once.
 type warnings struct {

@@ -1,12 +1,15 @@
 package trt_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sightd/sightd/trt"
 )
 
 // misbehave is what children do that are no builders.
@@ -16,6 +19,17 @@ func misbehave(kind string) {
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println(`{"progress":{"phase":"build"}}`)
 		time.Sleep(time.Hour)
+	case "parent": // of a builder, whose command are the arguments
+		dir, err := os.MkdirTemp("", "sightd-trt-*")
+		if err != nil {
+			os.Exit(8)
+		}
+		o := trt.BuildOptions{Command: os.Args[1:], Progress: func(trt.Progress) {
+			os.RemoveAll(dir) // the builder has read all of it, and this process is killed
+			fmt.Println("building")
+		}}
+		_, err = trt.Build(context.Background(), dir, double10(), o)
+		fmt.Println(err)
 	case "silent":
 		os.Exit(0)
 	case "flood":

@@ -57,14 +57,14 @@ static int table_open(const char *path, char *message, size_t size) {
   return TABLE_OPEN;
 }
 
-/* Whether the loader opens a library; what dlerror says if not. */
+/* Whether the loader opens a library; what dlerror says if not. It stays open: most
+ * likely it is opened again at once, which takes a second where it isn't there. */
 static int loader_opens(const char *name, char *message, size_t size) {
   void *library = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
   if (library == NULL) {
     table_say(message, size, dlerror());
     return 0;
   }
-  dlclose(library);
   return 1;
 }
 
