@@ -122,6 +122,9 @@ func (j Job) check() error {
 	if j.StronglyTyped && (j.INT8 || j.FP16 || j.Cache != nil) {
 		return fmt.Errorf("a strongly typed graph says itself what is INT8 and FP16: neither these nor a cache can be asked for beside it")
 	}
+	if j.Calibrator == "" && (j.Cache != nil || j.Images != nil) {
+		return fmt.Errorf("a cache or images without a calibrator: wanted the algorithm that the cache's header names")
+	}
 	if i := j.Images; i != nil {
 		if i.Count < 1 || i.File == "" {
 			return fmt.Errorf("%d images in %q for calibration: wanted a file of 1 or more", i.Count, i.File)

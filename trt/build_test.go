@@ -197,18 +197,25 @@ func TestBuildForDLA(t *testing.T) {
 func TestJobsThatNoBuilderTakes(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*trt.Job){
-		"no graph":        func(j *trt.Job) { j.Graph = nil },
-		`calibrator "K"`:  func(j *trt.Job) { j.Calibrator = "K" },
-		"batch of 0":      func(j *trt.Job) { j.Batch = 0 },
-		"level 6":         func(j *trt.Job) { j.Optimisation = 6 },
-		"workspace of -1": func(j *trt.Job) { j.Workspace = -1 },
-		"strongly typed":  func(j *trt.Job) { j.StronglyTyped, j.INT8 = true, true },
-		"0 images":        func(j *trt.Job) { j.Images = &trt.Images{File: "x"} },
-		"made of byte 3":  func(j *trt.Job) { j.Images = &trt.Images{"x", 1, make([][256]float32, 1), []int{3}} },
-		"for 2 channels":  func(j *trt.Job) { j.Images = &trt.Images{"x", 1, make([][256]float32, 2), []int{0}} },
-		"no such file":    func(j *trt.Job) { j.INT8, j.Images = true, &trt.Images{File: "/missing", Count: 1} },
+		"no graph":             func(j *trt.Job) { j.Graph = nil },
+		`calibrator "K"`:       func(j *trt.Job) { j.Calibrator = "K" },
+		"batch of 0":           func(j *trt.Job) { j.Batch = 0 },
+		"level 6":              func(j *trt.Job) { j.Optimisation = 6 },
+		"workspace of -1":      func(j *trt.Job) { j.Workspace = -1 },
+		"strongly typed":       func(j *trt.Job) { j.StronglyTyped, j.INT8 = true, true },
+		"without a calibrator": func(j *trt.Job) { j.INT8, j.Cache = true, cacheOf(100300) },
+		"0 images":             func(j *trt.Job) { j.Calibrator, j.Images = "MinMaxCalibration", &trt.Images{File: "x"} },
+		"made of byte 3": func(j *trt.Job) {
+			j.Calibrator, j.Images = "MinMaxCalibration", &trt.Images{"x", 1, make([][256]float32, 1), []int{3}}
+		},
+		"for 2 channels": func(j *trt.Job) {
+			j.Calibrator, j.Images = "MinMaxCalibration", &trt.Images{"x", 1, make([][256]float32, 2), []int{0}}
+		},
+		"no such file": func(j *trt.Job) {
+			j.INT8, j.Calibrator, j.Images = true, "MinMaxCalibration", &trt.Images{File: "/missing", Count: 1}
+		},
 		"images of one size": func(j *trt.Job) {
-			j.INT8, j.Images = true, &trt.Images{File: os.Args[0], Count: 7 << 40}
+			j.INT8, j.Calibrator, j.Images = true, "MinMaxCalibration", &trt.Images{File: os.Args[0], Count: 7 << 40}
 		},
 	} {
 		job := double10()
