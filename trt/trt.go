@@ -10,7 +10,6 @@
 package trt
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -65,6 +64,18 @@ const (
 	Crashed // the builder's process ended without a word
 )
 
+var statuses = [...]string{
+	"ok", "a wrong argument", "a missing library", "a wrong version", "no device", "no memory", "a model that can't be taken",
+	"a calibration cache that can't be taken", "a plan that can't be taken", "cancelled", "unsupported", "failed", "crashed",
+}
+
+func (s Status) String() string {
+	if s < 0 || int(s) >= len(statuses) {
+		return fmt.Sprintf("status %d", int32(s))
+	}
+	return statuses[s]
+}
+
 // Error is a failure of TensorRT, CUDA, or of what stands between.
 type Error struct {
 	Status  Status
@@ -86,6 +97,16 @@ func StatusOf(err error) Status {
 // ErrClosed is the error of an engine or binding that is closed.
 var ErrClosed = errors.New("tensorrt: the engine is closed")
 
+// calibrators are the kinds of calibrator, as a cache's header names them, in the C
+// ABI's numbers.
+var calibrators = map[string]int{
+	"":                    0,
+	"EntropyCalibration2": 1,
+	"MinMaxCalibration":   2,
+	"EntropyCalibration":  3,
+	"LegacyCalibration":   4,
+}
+
 // Job is one build.
 type Job struct {
 	Graph []byte `json:"-"` // ONNX, without external data
@@ -94,7 +115,7 @@ type Job struct {
 	FP16          bool     `json:"fp16"`           // what isn't INT8 may be FP16
 	StronglyTyped bool     `json:"strongly_typed"` // types are the graph's alone: INT8 and FP16 are false then
 	Cache         []byte   `json:"-"`              // calibration table under a header that this TensorRT takes; nil: none
-	Calibrator    string   `json:"calibrator"`     // the header's algorithm; "" is none
+	Calibrator    string   `json:"calibrator"`     // the header's algorithm, as EntropyCalibration2; "" is none
 	Keep          []string `json:"keep"`           // tensors whose makers stay in floating point
 	Images        *Images  `json:"images"`         // calibrate on the device with these; nil: fail where no cache is taken
 
@@ -124,17 +145,6 @@ type DLAJob struct {
 	Fallback   bool    `json:"fallback"`    // layers that DLA can't run go to the GPU
 	Direct     bool    `json:"direct"`      // INT8 input in DLA's own format, FP16 output: the second form
 	InputScale float32 `json:"input_scale"` // of Direct's INT8
-}
-
-// BuildOptions say how a build is run.
-type BuildOptions struct {
-	// Command starts the child, which calls [Child] with the folder: the folder is
-	// appended to it.
-	Command []string
-	Library string // as for Open
-	// Called from one goroutine, in order; may be nil.
-	Progress func(Progress)
-	Log      func(severity int, line string) // TensorRT's own lines
 }
 
 // Progress is how far a build is.
@@ -178,111 +188,3 @@ type Layer struct {
 	Device    string `json:"device"`    // gpu or dla
 	Reformat  bool   `json:"reformat"`  // it changes a tensor's format or type alone
 }
-
-// Build builds an engine in a child process, in dir, which exists and is empty.
-// When ctx ends the builder is asked to stop, and killed where it doesn't. After
-// an error dir may hold anything. The error has a [Status].
-func Build(ctx context.Context, dir string, job Job, o BuildOptions) (*Built, error) {
-	return nil, errors.New("tensorrt: build: not there yet")
-}
-
-// Child is the main function of the child process: it carries the build in dir out
-// and returns the exit status.
-func Child(dir string) int { return 1 }
-
-// Open finds and opens the library for the TensorRT that this machine has, once a
-// process: again it returns what it found then. With a path or a loader's name, that
-// library and no other is taken; the environment's SIGHTD_TENSORRT stands for "".
-// The error says what is missing and what to do.
-func Open(library string) (Info, error) {
-	return Info{}, &Error{Missing, "open", "not there yet"}
-}
-
-// Probe is Open in a child process, started by command, whose main function calls
-// [ProbeChild]: where TensorRT is half installed it may crash, and this says so.
-func Probe(ctx context.Context, command []string, library string) (Info, error) {
-	return Info{}, &Error{Missing, "open", "not there yet"}
-}
-
-// ProbeChild is the main function of Probe's child and returns its exit status.
-func ProbeChild(library string) int { return 1 }
-
-// LoadOptions say how an engine is run.
-type LoadOptions struct {
-	Lanes  int     // runs that may be under way at once on the GPU; 0: 2
-	Graphs bool    // launch runs as CUDA graphs, where that works
-	Cores  []int   // DLA cores to run on, one lane each; nil: the GPU
-	Direct *Direct // for a plan of the second form
-}
-
-// Direct is how pixels become the input of a plan of DLA's second form.
-type Direct struct {
-	Table    [][256]int8 // by channel of the network
-	Channels []int       // Channels[c] is which byte of a pixel channel c is made of
-	Softmax  bool        // scores are made of the output by softmax
-}
-
-// Engine is a loaded engine. Bind, Close and the rest may be called by several
-// goroutines; a binding is one goroutine's at a time.
-type Engine struct{}
-
-// Load deserialises a plan, which must have been checked before: a plan is code.
-func Load(plan []byte, o LoadOptions) (*Engine, error) { return nil, errors.New("not there yet") }
-
-// Batch is the most images in a run.
-func (e *Engine) Batch() int { return 0 }
-
-// Height is that of the images, in pixels.
-func (e *Engine) Height() int { return 0 }
-
-// Width is that of the images, in pixels.
-func (e *Engine) Width() int { return 0 }
-
-// Classes is the number of scores for each image.
-func (e *Engine) Classes() int { return 0 }
-
-// Lanes is how many runs may be under way at once.
-func (e *Engine) Lanes() int { return 0 }
-
-// DeviceMemory is what the engine needs of the device's memory, in bytes, as far as
-// TensorRT tells.
-func (e *Engine) DeviceMemory() uint64 { return 0 }
-
-// Layers are the engine's layers, in order, as the inspector tells them.
-func (e *Engine) Layers() ([]Layer, error) { return nil, nil }
-
-// Bind prepares n images of Height×Width×3 bytes at pixels, packed 8-bit RGB, to be
-// read by each Start, as often as they change: where they lie, where CUDA can
-// register that memory, else by way of a copy. The memory is the caller's and must
-// not move: it is C's or a mapping, or the caller pins it, until the binding closes.
-func (e *Engine) Bind(pixels []byte, n int) (*Binding, error) { return nil, nil }
-
-// Start begins to classify the images on the next lane in turn. At most Lanes runs
-// are under way, each with a binding of its own. It allocates no Go memory.
-func (e *Engine) Start(b *Binding) error { return nil }
-
-// Wait ends what Start began; then the scores hold its result.
-func (e *Engine) Wait(b *Binding) error { return nil }
-
-// Run is Start and Wait.
-func (e *Engine) Run(b *Binding) error { return nil }
-
-// Close waits for runs, closes the engine's bindings and frees all. Closing again
-// does nothing.
-func (e *Engine) Close() error { return nil }
-
-// Binding is an engine's hold on the memory of its input and output.
-type Binding struct{}
-
-// Scores are the images' scores as the last Wait left them, n×classes. The next run
-// overwrites them.
-func (b *Binding) Scores() []float32 { return nil }
-
-// Registered tells whether runs read the pixels where they lie.
-func (b *Binding) Registered() bool { return false }
-
-// Graphs tells whether runs are launched as CUDA graphs.
-func (b *Binding) Graphs() bool { return false }
-
-// Close lets the memory go. Closing again, or after the engine, does nothing.
-func (b *Binding) Close() error { return nil }
