@@ -46,8 +46,9 @@ type QuantizeReport struct {
 type QuantizedLayer struct {
 	Name, Op string
 	INT8     bool
-	Kept     bool   // it stays in floating point because Keep says so
-	Why      string // why it stays in floating point
+	Kept     bool     // it stays in floating point because Keep says so
+	Why      string   // why it stays in floating point
+	Makes    []string // the tensors that it made before the graph was changed
 
 	// Layer is the name of the node that became the layer which this node is or
 	// is part of: a ReLU's is the convolution before it. "" where it is part of
@@ -148,13 +149,13 @@ const keptWhy = "to be kept in floating point"
 type listedNode struct {
 	node     *pb.NodeProto
 	name, op string
-	output   string
+	outputs  []string
 }
 
 func listNodes(g *pb.GraphProto) []listedNode {
 	var list []listedNode
 	for _, n := range g.GetNode() {
-		list = append(list, listedNode{n, nodeName(n), n.GetOpType(), n.GetOutput()[0]})
+		list = append(list, listedNode{n, nodeName(n), n.GetOpType(), slices.Clone(n.GetOutput())})
 	}
 	return list
 }
@@ -173,9 +174,9 @@ func (p *plan) report(before []listedNode) QuantizeReport {
 	for _, b := range before {
 		n := b.node
 		if !still[n] { // went into the one that makes its output now
-			n = p.index.producer[b.output]
+			n = p.index.producer[b.outputs[0]]
 		}
-		l := QuantizedLayer{Name: b.name, Op: b.op}
+		l := QuantizedLayer{Name: b.name, Op: b.op, Makes: b.outputs}
 		switch {
 		case n == nil:
 			l.Why = "part of the layers behind it, or constant"

@@ -96,14 +96,19 @@ func planOf(g *pb.GraphProto, scales map[string]float32, kept, only map[*pb.Node
 		p.reach()
 		p.release()
 	}
+	withKept := map[*pb.NodeProto]bool{} // the ReLU or Clip of a layer that is kept
 	for _, l := range p.layers {
-		if l.why == "" && l.clip != nil {
+		switch {
+		case l.clip == nil:
+		case l.why == "":
 			p.folded[l.clip] = l
+		case l.why == keptWhy:
+			withKept[l.clip] = true
 		}
 	}
 	for _, n := range p.nodes {
 		switch {
-		case kept[n]:
+		case kept[n] || withKept[n]:
 			p.reason[n] = keptWhy
 		case carries(n, p.index):
 			p.reason[n] = "what it reads isn't INT8"

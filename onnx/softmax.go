@@ -44,6 +44,32 @@ func (m *Model) AddSoftmax() error {
 	return nil
 }
 
+// DropSoftmax is the way back: it makes what the Softmax at the end reads the
+// model's only output, for who makes probabilities of the scores elsewhere, and
+// says whether there was one. What only reshapes the scores is dropped with it, so
+// that they can be N×classes×1×1. On an error nothing is changed.
+func (m *Model) DropSoftmax() (dropped bool, err error) {
+	f := m.infer()
+	v, classes, err := m.scores(f)
+	if err != nil {
+		return false, err
+	}
+	name := v.GetName()
+	for n := f.index.producer[name]; n != nil && standard(n) && f.index.producer[arg(n, 0)] != nil; n = f.index.producer[name] {
+		softmax := n.GetOpType() == "Softmax" && !dropped && f.overClasses(n)
+		reshapes := sameValues[n.GetOpType()] && n.GetOpType() != "Transpose"
+		if !softmax && !reshapes || classesOf(f.of(arg(n, 0))) != classes {
+			break
+		}
+		dropped = dropped || softmax
+		name = arg(n, 0)
+	}
+	if name == v.GetName() && len(m.proto.GetGraph().GetOutput()) == 1 {
+		return false, nil
+	}
+	return dropped, m.Expose([]string{name})
+}
+
 // valueInfo declares an input or output.
 func valueInfo(name string, typ pb.TensorProto_DataType, dims []dim) *pb.ValueInfoProto {
 	shape := &pb.TensorShapeProto{}

@@ -18,7 +18,8 @@ type Checked struct {
 	Labels    []string        // by index, from class Spec.Output.First on
 	Fit       *calibcache.Fit // of the cache; nil where the precision isn't int8
 
-	path string // of the model, for messages
+	cache *calibcache.Cache // that Fit is of
+	path  string            // of the model, for messages
 }
 
 // Check reads the model and tells whether its input and the labels fit it and,
@@ -42,7 +43,7 @@ func (r *Release) Check(precision string) (*Checked, error) {
 		return nil, err
 	}
 	if c.Precision == "int8" {
-		c.Fit, err = r.checkCache(c.Model)
+		c.cache, c.Fit, err = r.checkCache(c.Model)
 	}
 	return c, err
 }
@@ -60,26 +61,26 @@ func (r *Release) checkColor(channels int) error {
 }
 
 // checkCache tells whether the cache names enough of what INT8 needs.
-func (r *Release) checkCache(m *onnx.Model) (*calibcache.Fit, error) {
+func (r *Release) checkCache(m *onnx.Model) (*calibcache.Cache, *calibcache.Fit, error) {
 	if r.Calibration == "" {
-		return nil, rejectf(BadCache, "release %d of %s has no calibration cache, which INT8 needs: name one as `calibration`, or take precision fp16 or fp32", r.Spec.Release, r.Spec.Name)
+		return nil, nil, rejectf(BadCache, "release %d of %s has no calibration cache, which INT8 needs: name one as `calibration`, or take precision fp16 or fp32", r.Spec.Release, r.Spec.Name)
 	}
 	cache, err := calibcache.Read(r.Calibration)
 	if err != nil {
-		return nil, rejectf(BadCache, "calibration cache: %w", err)
+		return nil, nil, rejectf(BadCache, "calibration cache: %w", err)
 	}
 	fit, err := calibcache.Check(cache, m)
 	if err != nil {
-		return nil, rejectf(CacheDoesNotFit, "calibration cache %s: %w", r.Calibration, err)
+		return nil, nil, rejectf(CacheDoesNotFit, "calibration cache %s: %w", r.Calibration, err)
 	}
 	if fit.Coverage < r.Spec.Coverage {
 		missing := ""
 		if len(fit.Missing) > 0 {
 			missing = fmt.Sprintf(" (%q is missing, and %d more)", fit.Missing[0], len(fit.Missing)-1)
 		}
-		return nil, rejectf(CacheDoesNotFit,
+		return nil, nil, rejectf(CacheDoesNotFit,
 			"calibration cache %s doesn't fit the model: it names %.1f %% of the activations that INT8 needs, coverage asks for %.1f %%%s; `sightd cache check %s --model %s` lists them",
 			r.Calibration, 100*fit.Coverage, 100*r.Spec.Coverage, missing, r.Calibration, r.Model)
 	}
-	return fit, nil
+	return cache, fit, nil
 }

@@ -27,10 +27,10 @@ func (c *Checked) Graph(o GraphOptions) (*onnx.Model, onnx.QuantizeReport, error
 	if err == nil {
 		err = fixBatch(m, o.Batch, c.Image.Batch)
 	}
-	if in := c.Spec.Input; err == nil {
-		err = m.AddFront(onnx.Front{Color: in.Color, Mean: in.Mean, Std: in.Std})
+	if err == nil {
+		err = m.AddFront(c.front())
 	}
-	if out := c.Spec.Output; err == nil && o.Softmax && (out.Softmax == "true" || out.Softmax == "auto" && !c.Output.Softmax) {
+	if err == nil && o.Softmax && c.wantsSoftmax() {
 		err = m.AddSoftmax()
 	}
 	if err == nil && o.Expose != nil {
@@ -40,6 +40,18 @@ func (c *Checked) Graph(o GraphOptions) (*onnx.Model, onnx.QuantizeReport, error
 		return nil, report, fmt.Errorf("prepare model %s: %w", c.path, err)
 	}
 	return m, report, nil
+}
+
+// front is how pixels become the model's input.
+func (c *Checked) front() onnx.Front {
+	in := c.Spec.Input
+	return onnx.Front{Color: in.Color, Mean: in.Mean, Std: in.Std}
+}
+
+// wantsSoftmax says whether softmax is to come behind the model's scores.
+func (c *Checked) wantsSoftmax() bool {
+	out := c.Spec.Output.Softmax
+	return out == "true" || out == "auto" && !c.Output.Softmax
 }
 
 // fixBatch makes the graph take batches of the size wanted, where its own is
