@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/sightd/sightd/daemon"
@@ -15,6 +14,7 @@ type benchCmd struct {
 	modelFlags
 	Release string        `arg:"" help:"model.yaml, a release's folder, or a .tar.zst."`
 	Source  string        `default:"test:noise" help:"Where the frames come from, as a camera's source; they are decoded and scaled before the measuring."`
+	Batch   int           `default:"1" help:"Images in a run at most, from as many cameras."`
 	Frames  int           `default:"32" help:"Different frames."`
 	Round   time.Duration `default:"3s" help:"Length of a measurement."`
 	Rounds  int           `default:"3" help:"Rounds; each measures the bare engine and the pipeline in turn."`
@@ -23,20 +23,19 @@ type benchCmd struct {
 }
 
 func (c *benchCmd) Run(a *app) error {
-	if c.Threads < 0 || c.Frames < 1 || c.Rounds < 1 || c.Round <= 0 {
-		return usagef("--threads, --frames, --rounds and --round: want positive numbers")
+	if c.Threads < 0 || c.Batch < 1 || c.Batch > 64 || c.Frames < 1 || c.Rounds < 1 || c.Round <= 0 {
+		return usagef("--threads, --batch (to 64), --frames, --rounds and --round: want positive numbers")
 	}
 	rel, err := release.Open(c.Release)
 	if err != nil {
 		return err
 	}
 	defer rel.Close()
+	model := c.options(a)
+	model.Batch = c.Batch
 	bar := progress(a, 1+2*c.Rounds, "measuring", "rounds")
 	res, err := daemon.Bench(a.ctx, rel, daemon.BenchOptions{
-		Model: daemon.ModelOptions{
-			Backend: c.Backend, Precision: c.precision(), Threads: c.Threads,
-			Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		},
+		Model:   model,
 		Against: c.against(),
 		Source:  c.Source, Frames: c.Frames, Round: c.Round, Rounds: c.Rounds, Version: version,
 		Step: func(text string) { bar.Describe(text); _ = bar.Add(1) },
@@ -71,4 +70,7 @@ func printBench(w io.Writer, r *daemon.BenchResult) {
 		fmt.Fprintf(w, "%-9s %8.1f frames/s  bare engine; %s is %.2f times as fast\n", ref.Precision, ref.EngineFPS, r.Precision, ref.Speedup)
 	}
 	fmt.Fprintf(w, "%s on %s, %d threads, %d events delivered\n", r.Precision, r.Backend, r.Threads, r.Events)
+	if r.Batch > 1 {
+		fmt.Fprintf(w, "%d images in a run, from as many cameras\n", r.Batch)
+	}
 }

@@ -31,7 +31,7 @@ type calibrateCmd struct {
 	Write      bool     `help:"Put the cache and keep_fp into the model.yaml that was given."`
 	Report     string   `placeholder:"FILE" help:"Write a page with histograms, noise by layer and changed answers (HTML)."`
 	TensorRT   string   `name:"tensorrt" default:"10.3.0" placeholder:"VERSION" help:"TensorRT version that the cache's header names (${default})."`
-	Backend    string   `enum:"auto,ort" default:"auto" help:"auto or ort: the CPU, where activations can be observed."`
+	Backend    string   `enum:"auto,ort,tensorrt" default:"auto" help:"auto or ort: the CPU, where activations can be observed and algorithms compared. tensorrt: TensorRT's own calibrators on this machine, entropy (auto) or minmax."`
 	Threads    int      `default:"0" help:"Images at the same time; 0: one for each processor."`
 	JSON       bool     `name:"json" help:"One JSON document."`
 }
@@ -45,6 +45,9 @@ func (c *calibrateCmd) Run(a *app) error {
 	}
 	if c.Where != "" && c.Index == "" {
 		return usagef("--where %s: it picks rows of --index, which isn't given", c.Where)
+	}
+	if c.Backend == "tensorrt" && (c.Algorithm == "percentile" || c.MaxDrop != nil || c.Report != "") {
+		return usagef("--backend tensorrt: TensorRT has the algorithms entropy and minmax, and compares nothing: leave --max-drop, --report and percentile to --backend ort")
 	}
 	rel, err := release.OpenUncalibrated(c.Release)
 	if err != nil {
@@ -66,6 +69,9 @@ func (c *calibrateCmd) Run(a *app) error {
 		return err
 	}
 	start := time.Now()
+	if c.Backend == "tensorrt" {
+		return c.onDevice(a, rel, checked, files)
+	}
 	s, err := calibration.Open(a.ctx, checked, studyOptions(a, files, classes, c.Threads))
 	if err != nil {
 		return err
@@ -95,8 +101,13 @@ func (c *calibrateCmd) Run(a *app) error {
 			return err
 		}
 	}
+	return c.finish(a, rel, r, cache, cache.Bytes())
+}
+
+// finish writes the cache and says what was found.
+func (c *calibrateCmd) finish(a *app, rel *release.Release, r *calibrated, cache *calibcache.Cache, text []byte) error {
 	r.finish(c.Output, cache)
-	if err := durable.WriteFile(c.Output, cache.Bytes(), 0o644); err != nil {
+	if err := durable.WriteFile(c.Output, text, 0o644); err != nil {
 		return err
 	}
 	if c.Write {

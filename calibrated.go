@@ -87,11 +87,19 @@ func (r *calibrated) kept(k *calibration.Kept) {
 
 // finish fills in what is known in the end.
 func (r *calibrated) finish(output string, cache *calibcache.Cache) {
-	r.Output, r.Header, r.Tensors, r.Images = output, cache.Header.String(), len(cache.Entries), r.study.Images()
+	r.Output, r.Header, r.Tensors = output, cache.Header.String(), len(cache.Entries)
+	if r.study != nil {
+		r.studied()
+	}
 	r.Seconds = time.Since(r.start).Seconds()
 	r.Rate = float64(r.Images) / r.Seconds
 	r.Unreadable, r.Compared, r.Warnings = notNull(r.Unreadable), notNull(r.Compared), notNull(r.Warnings)
 	r.KeepFP = notNull(r.KeepFP)
+}
+
+// studied fills in what the study knows.
+func (r *calibrated) studied() {
+	r.Images = r.study.Images()
 	for _, u := range r.study.Unreadable() {
 		r.Unreadable = append(r.Unreadable, unreadable{u.Path, u.Reason})
 	}

@@ -16,7 +16,24 @@ type modelFlags struct {
 	Precision string `enum:"int8,fp16,fp32,auto" default:"auto" help:"int8, fp16, fp32, or auto: what the release says."`
 	Backend   string `enum:"auto,tensorrt,ort" default:"auto" help:"auto, tensorrt or ort (the CPU)."`
 	Threads   int    `default:"0" help:"Threads of the CPU's engine; 0: one a core."`
+
+	Quantization string `enum:"auto,implicit,explicit" default:"auto" help:"How TensorRT is told of INT8: implicit (calibration table), explicit (Q/DQ nodes), or auto: implicit up to TensorRT 10."`
 }
+
+// options are the flags as package daemon knows them.
+func (f modelFlags) options(a *app) daemon.ModelOptions {
+	return daemon.ModelOptions{
+		BackendOptions: daemon.BackendOptions{
+			Name: f.Backend, Threads: f.Threads, Quantization: f.Quantization, Workspace: defaultWorkspace,
+			Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		},
+		Precision: f.precision(),
+	}
+}
+
+// defaultWorkspace is inference.workspace's, so that commands and daemon make the
+// same engine.
+var defaultWorkspace = int64(daemon.DefaultConfig().Inference.Workspace)
 
 // precision is the flag's as package daemon knows it: "" is the release's own.
 func (f modelFlags) precision() string {
@@ -35,15 +52,18 @@ func (f modelFlags) open(a *app, path string, precision string) (*release.Releas
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := daemon.OpenModel(a.ctx, rel, daemon.ModelOptions{
-		Backend: f.Backend, Precision: precision, Threads: f.Threads,
-		Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		Building: func(p daemon.BuildProgress) {
-			if p.Elapsed == 0 {
-				fmt.Fprintf(a.stderr, "building the engine of %s %d (stored for the next time) …\n", rel.Spec.Name, rel.Spec.Release)
+	o := f.options(a)
+	o.Precision = precision
+	o.Building = func(p daemon.BuildProgress) {
+		if p.Elapsed == 0 {
+			about := ""
+			if p.Estimate > time.Second {
+				about = fmt.Sprintf(", about %v", p.Estimate.Round(time.Second))
 			}
-		},
-	})
+			fmt.Fprintf(a.stderr, "building the engine of %s %d (stored for the next time%s) …\n", rel.Spec.Name, rel.Spec.Release, about)
+		}
+	}
+	m, err := daemon.OpenModel(a.ctx, rel, o)
 	if err != nil {
 		rel.Close()
 		return nil, nil, err

@@ -23,7 +23,12 @@ type cli struct {
 	Release   releaseCmd   `cmd:"" help:"Pack and install model releases."`
 	Bench     benchCmd     `cmd:"" help:"The whole pipeline against the bare engine in the same run."`
 	Config    configCmd    `cmd:"" help:"Check and show a configuration."`
+	Build     buildCmd     `cmd:"" help:"Make a release's engine ahead of time."`
+	Doctor    doctorCmd    `cmd:"" help:"What this machine has and lacks, each with its remedy."`
 	Version   versionCmd   `cmd:"" help:"Version, commit and the back ends found."`
+
+	BuildChild buildChildCmd `cmd:"" hidden:"" help:"The process that TensorRT builds in; sightd starts it itself."`
+	ProbeChild probeChildCmd `cmd:"" hidden:"" help:"The process that tries whether TensorRT opens; sightd starts it itself."`
 }
 
 // app is what every command gets to work with.

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"strings"
 
+	"github.com/sightd/sightd/daemon"
 	"github.com/sightd/sightd/ort"
 )
 
@@ -24,6 +26,22 @@ type backEnd struct {
 	Found   bool   `json:"found"`
 	Version string `json:"version,omitempty"`
 	Reason  string `json:"reason,omitempty"`
+	Device  string `json:"device,omitempty"`
+	Library string `json:"library,omitempty"`
+}
+
+func tensorRT(a *app) backEnd {
+	b := backEnd{Name: "tensorrt"}
+	info, err := daemon.FindTensorRT(a.ctx, "")
+	if info.TensorRT > 0 {
+		b.Version = info.TensorRT.String()
+	}
+	if err != nil {
+		b.Reason = strings.TrimPrefix(err.Error(), "tensorrt: open: ")
+		return b
+	}
+	b.Found, b.Device, b.Library = true, info.Device.Name, info.Library
+	return b
 }
 
 func (c *versionCmd) Run(a *app) error {
@@ -33,7 +51,7 @@ func (c *versionCmd) Run(a *app) error {
 	} else {
 		cpu.Version = ort.Version()
 	}
-	backEnds := []backEnd{{Name: "tensorrt", Reason: "this version of sightd has none yet"}, cpu}
+	backEnds := []backEnd{tensorRT(a), cpu}
 	if c.JSON {
 		return json.NewEncoder(a.stdout).Encode(map[string]any{
 			"version": version, "commit": commit, "go": runtime.Version(),
@@ -43,7 +61,7 @@ func (c *versionCmd) Run(a *app) error {
 	fmt.Fprintf(a.stdout, "sightd %s (%s), %s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	for _, b := range backEnds {
 		if b.Found {
-			fmt.Fprintf(a.stdout, "%-9s %s\n", b.Name, b.Version)
+			fmt.Fprintf(a.stdout, "%-9s %s%s\n", b.Name, b.Version, ifset(b.Device, " on "+b.Device))
 		} else {
 			fmt.Fprintf(a.stdout, "%-9s not here: %s\n", b.Name, b.Reason)
 		}

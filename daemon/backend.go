@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"path/filepath"
+	"log/slog"
 	"time"
 
+	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/ort"
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/trt"
 )
 
 // Engine runs one prepared graph: packed 8-bit RGB in, probabilities out. Its
@@ -75,63 +79,81 @@ type BuildProgress struct {
 type BuildReport struct {
 	Layers   map[string]int `json:"layers,omitempty"`   // how many compute in each precision
 	Unscaled []string       `json:"unscaled,omitempty"` // tensors that the builder found no scale for
+	Kept     []string       `json:"kept,omitempty"`     // tensors whose makers stay in floating point because the release says so
 	Warnings []string       `json:"warnings,omitempty"`
+	DLA      *dla.Report    `json:"dla,omitempty"`
+
+	Timing  *trt.TimingOutcome `json:"timing,omitempty"` // nil: the back end has no timing cache
+	Without float64            `json:"-"`                // seconds that builds without one took; 0: not known
 }
 
-// OpenBackend opens the named back end (auto, tensorrt, ort) with so many
-// threads (0: one a core).
-func OpenBackend(name string, threads int) (Backend, error) {
-	switch name {
-	case "auto", "ort", "":
-		if err := ort.Open(""); err != nil {
+// BackendOptions say which back end is opened, and what holds for all engines
+// that it builds.
+type BackendOptions struct {
+	Name    string // auto, tensorrt or ort; "" is auto
+	Threads int    // of the CPU; 0: one a core
+
+	// Of TensorRT.
+	Quantization string // auto, implicit (calibration table) or explicit (Q/DQ nodes); "" is auto
+	Workspace    int64  // bytes that a layer may take while it runs, at most; 0: no limit
+	TacticMemory int64  // bytes that building may take to try a layer, at most; 0: no limit
+	Optimisation string // builder optimisation level, 0 to 5; "" is TensorRT's default
+	ForceINT8    bool   // INT8 whatever it costs
+
+	Engines string // folder of the engines, beside which is kept what is learnt of TensorRT; "" is none
+	Log     *slog.Logger
+}
+
+// OpenBackend opens a back end. auto is TensorRT where it works and the CPU
+// elsewhere, which is said in the log once.
+func OpenBackend(ctx context.Context, o BackendOptions) (Backend, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch name := cmp.Or(o.Name, "auto"); name {
+	case "ort":
+		return openCPU(o, "")
+	case "tensorrt":
+		t, err := openTensorRT(ctx, o)
+		if err != nil {
 			return nil, err
 		}
-		return cpu{ort.Options{Threads: threads}}, nil
-	case "tensorrt":
-		return nil, fmt.Errorf("back end tensorrt: this version of sightd has none yet; use ort (the CPU) or auto")
+		return t, nil
+	case "auto":
+		t, err := openTensorRT(ctx, o)
+		if err == nil {
+			return t, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		var wrong *usage
+		if errors.As(err, &wrong) {
+			return nil, err
+		}
+		sayWhyNot(o.Log, err)
+		c, cpuErr := openCPU(o, err.Error())
+		if cpuErr != nil {
+			return nil, fmt.Errorf("neither back end works: %w; %w", err, cpuErr)
+		}
+		return c, nil
+	default:
+		return nil, fmt.Errorf("back end %q: want auto, tensorrt or ort", name)
 	}
-	return nil, fmt.Errorf("back end %q: want auto, tensorrt or ort", name)
 }
 
-// cpu is ONNX Runtime on the CPU.
-type cpu struct{ options ort.Options }
-
-func (c cpu) Name() string { return "ort" }
-
-func (c cpu) Identity() string {
-	return fmt.Sprintf("onnxruntime %s, %s", ort.Version(), ort.Features())
-}
-
-// Saturates tells whether graphs in INT8 have to keep their sums small.
-func (c cpu) Saturates() bool { return ort.Saturates() }
-
-func (c cpu) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
-	return prepareCPU(rel, o, c.Saturates())
-}
-
-func (c cpu) Build(_ context.Context, p *Prepared, dir string, _ func(BuildProgress)) (*BuildReport, error) {
-	graph, err := p.graph()
-	if err != nil {
+func openCPU(o BackendOptions, why string) (Backend, error) {
+	if err := ort.Open(""); err != nil {
 		return nil, err
 	}
-	o := c.options
-	o.Bounded = p.Bounded
-	return &BuildReport{}, ort.Build(graph, filepath.Join(dir, engineFile), o)
+	return cpu{ort.Options{Threads: o.Threads}, why}, nil
 }
 
-func (c cpu) Load(_ *Prepared, path string) (Engine, error) {
-	e, err := ort.Load(path, c.options)
-	if err != nil {
-		return nil, err
+// WhyNot is why auto took this back end and not TensorRT; "" where it was asked
+// for.
+func WhyNot(b Backend) string {
+	if c, ok := b.(cpu); ok {
+		return c.why
 	}
-	return cpuEngine{e}, nil
+	return ""
 }
-
-// cpuEngine gives ort's concrete bindings as the interface that TensorRT's
-// will share.
-type cpuEngine struct{ *ort.Engine }
-
-func (e cpuEngine) Bind(pixels []byte, n int) (Binding, error) { return e.Engine.Bind(pixels, n) }
-func (e cpuEngine) Lanes() int                                 { return 1 }
-func (e cpuEngine) Start(Binding) error                        { return nil }
-func (e cpuEngine) Wait(b Binding) error                       { return e.Engine.Run(b.(*ort.Binding)) }

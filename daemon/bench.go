@@ -49,6 +49,7 @@ type BenchResult struct {
 	Reference   *Reference  `json:"reference,omitempty"`
 	Backend     string      `json:"backend"`
 	Threads     int         `json:"threads"`
+	Batch       int         `json:"batch"`
 }
 
 // Reference is the same model's bare engine at another precision, measured in
@@ -291,7 +292,7 @@ func benchPipeline(ctx context.Context, rel *release.Release, dir string, o Benc
 	cfg.StateDir, cfg.ControlSocket = dir, filepath.Join(dir, "control.sock")
 	cfg.Device, cfg.HTTP.Listen = "bench", ""
 	cfg.MQTT.Embedded = "127.0.0.1:0"
-	cfg.Inference.Backend, cfg.Inference.Threads = o.Model.Backend, o.Model.Threads
+	cfg.Inference.Backend, cfg.Inference.Threads = o.Model.Name, o.Model.Threads
 	cfg.Cameras = []CameraConfig{{Name: "bench", Source: o.Source, Crop: [4]float64{0, 0, 1, 1}}}
 	cfg.Models = []ModelConfig{{Name: rel.Spec.Name}}
 	log := o.Model.Log

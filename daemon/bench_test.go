@@ -18,7 +18,9 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 	for b.Loop() {
 		r, err := Bench(b.Context(), rel, BenchOptions{
-			Model:  ModelOptions{Threads: 1, Worker: testenv.Worker(b), Log: slog.New(slog.DiscardHandler)},
+			Model: ModelOptions{
+				BackendOptions: BackendOptions{Threads: 1, Log: slog.New(slog.DiscardHandler)}, Worker: testenv.Worker(b),
+			},
 			Source: "test:noise", Frames: 16, Round: 2 * time.Second, Rounds: 1,
 		})
 		if err != nil {

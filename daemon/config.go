@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"log/slog"
+	"path/filepath"
+
 	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/release"
 )
@@ -87,10 +90,29 @@ func override[T any](value *T, by *T) {
 
 // InferenceConfig is how models run.
 type InferenceConfig struct {
-	Backend   string `json:"backend"` // auto, tensorrt or ort
-	Threads   int    `json:"threads"` // 0: one a core
-	Batch     Batch  `json:"batch"`
-	Workspace Size   `json:"workspace"`
+	Backend string `json:"backend"` // auto, tensorrt or ort
+	Threads int    `json:"threads"` // 0: one a core
+	Batch   Batch  `json:"batch"`
+
+	// Of TensorRT alone.
+	Workspace    Size   `json:"workspace"`     // bytes that a layer may take while it runs; 0: no limit
+	TacticMemory Size   `json:"tactic_memory"` // bytes that building may take to try a layer; 0: no limit
+	Quantization string `json:"quantization"`  // auto, implicit or explicit
+	Optimisation string `json:"optimisation"`  // auto, or TensorRT's builder optimisation level, 0 to 5
+}
+
+// backend is how the daemon opens its back end.
+func (c *Config) backend(log *slog.Logger) BackendOptions {
+	i := c.Inference
+	o := BackendOptions{
+		Name: i.Backend, Threads: i.Threads, Quantization: i.Quantization,
+		Workspace: int64(i.Workspace), TacticMemory: int64(i.TacticMemory),
+		Engines: filepath.Join(c.StateDir, "engines"), Log: log,
+	}
+	if i.Optimisation != "auto" {
+		o.Optimisation = i.Optimisation
+	}
+	return o
 }
 
 // Events says which classifications become events.
@@ -164,7 +186,7 @@ func DefaultConfig() *Config {
 		StateDir:  "/var/lib/sightd",
 		Cameras:   []CameraConfig{},
 		Models:    []ModelConfig{},
-		Inference: InferenceConfig{Backend: "auto", Workspace: 1 << 30},
+		Inference: InferenceConfig{Backend: "auto", Workspace: 1 << 30, Quantization: "auto", Optimisation: "auto"},
 		Events: Events{
 			Mode: "change", MinScore: 0.5, Hold: milliseconds(500), MaxRate: 10,
 			Labels: LabelsConfig{Allow: []string{}, Deny: []string{}, MinScore: map[string]float64{}},

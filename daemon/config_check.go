@@ -30,6 +30,8 @@ func (c *Config) validate(doc *strict.Document) {
 	c.checkCameras(doc)
 	oneOf(doc, "inference.backend", c.Inference.Backend, "auto", "tensorrt", "ort")
 	between(doc, "inference.threads", c.Inference.Threads, 0, 1024)
+	oneOf(doc, "inference.quantization", c.Inference.Quantization, "auto", "implicit", "explicit")
+	oneOf(doc, "inference.optimisation", c.Inference.Optimisation, "auto", "0", "1", "2", "3", "4", "5")
 	c.checkEvents(doc)
 	c.checkMQTT(doc)
 	c.checkReleases(doc)

@@ -101,7 +101,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	if err := errors.Join(d.store.Clean(), EngineStore{Dir: filepath.Join(cfg.StateDir, "engines")}.Clean()); err != nil {
 		d.log.Warn("clean up what an interruption left", "err", err)
 	}
-	backend, err := OpenBackend(cfg.Inference.Backend, cfg.Inference.Threads)
+	backend, err := OpenBackend(context.Background(), cfg.backend(d.log))
 	if err != nil {
 		return nil, err
 	}

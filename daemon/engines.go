@@ -8,36 +8,43 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sightd/sightd/internal/durable"
 	"github.com/sightd/sightd/internal/strict"
+	"github.com/sightd/sightd/trt"
 )
 
 // engineKey is everything that a stored engine depends on. Any difference is
 // a rebuild, never a guess.
 type engineKey struct {
-	Backend  string `json:"backend"`
-	Identity string `json:"identity"` // versions, processor features
-	Graph    string `json:"graph"`    // SHA-256 of the prepared graph, with the cache's scales in it
+	Backend  string          `json:"backend"`
+	Identity string          `json:"identity"`          // versions, device, processor features
+	Device   string          `json:"device,omitempty"`  // gpu or dla; not the core, which is chosen at load
+	Graph    string          `json:"graph"`             // SHA-256 of the prepared graph
+	Cache    string          `json:"cache,omitempty"`   // SHA-256 of the calibration table beside it
+	Options  json.RawMessage `json:"options,omitempty"` // of the build
 }
 
 // ID names the key's files: 128 bits of its SHA-256, in hex.
 func (k engineKey) ID() string {
 	b, err := json.Marshal(k)
 	if err != nil {
-		panic(err) // strings only
+		b = nil // options that are no JSON: of a sidecar that nothing will equal
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:16])
+	return hashBytes(b)[:32]
 }
 
-// engineInfo is the sidecar of a stored engine, KEY.json.
+// engineInfo is the sidecar of a stored engine, KEY.json. When the engine was used
+// last is the time of the file's last change.
 type engineInfo struct {
 	Key     engineKey `json:"key"`
 	Size    int64     `json:"size"`
@@ -49,22 +56,37 @@ type engineInfo struct {
 }
 
 // maxSidecar is the most bytes of a sidecar or note.
-const maxSidecar = 1 << 20
+const maxSidecar = 4 << 20
 
 // EngineStore keeps built engines as KEY.engine with KEY.json in one folder.
 // Deleting any of it only costs a rebuild.
 type EngineStore struct {
-	Dir string
-	Log *slog.Logger
+	Dir     string
+	Log     *slog.Logger
+	Insist  bool           // builds also what failed a moment ago
+	Damaged *atomic.Uint64 // counts stored engines that couldn't be used; may be nil
 }
 
 // OpenedEngine is an engine and how it was come by.
 type OpenedEngine struct {
 	Engine
 	ID     string        // its key's
+	Path   string        // of its file
 	Stored bool          // it was there; else it was built now
 	Build  time.Duration // what building took, now or then
 	Load   time.Duration // what loading took
+	Size   int64         // of its file, bytes
+	Report *BuildReport  // of building it; may be nil
+
+	release func() // the store's hold on its file; may be nil
+}
+
+// Close frees the engine.
+func (e *OpenedEngine) Close() error {
+	if e.release != nil {
+		e.release()
+	}
+	return e.Engine.Close()
 }
 
 // Clean removes what interrupted builds left.
@@ -94,13 +116,20 @@ func (s EngineStore) Stored(b Backend, p *Prepared) bool {
 	return err == nil
 }
 
+// ID is the name of the engine's files.
+func (s EngineStore) ID(b Backend, p *Prepared) string { return keyOf(b, p).ID() }
+
 func keyOf(b Backend, p *Prepared) engineKey {
-	return engineKey{Backend: b.Name(), Identity: b.Identity(), Graph: p.Hash}
+	return engineKey{
+		Backend: b.Name(), Identity: b.Identity(), Device: p.Device(),
+		Graph: p.Hash, Cache: p.Cache, Options: p.options(),
+	}
 }
 
 // Open loads the engine of the prepared graph, and builds it before where the
 // store hasn't got it or has it damaged; progress, which may be nil, is called
-// meanwhile, first when the build is about to begin. The graph is let go of.
+// meanwhile, first when the build is about to begin. The graph is let go of. A
+// build that fails is an [*ErrBackOff], and so is one that failed lately.
 func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress func(BuildProgress)) (*OpenedEngine, error) {
 	defer func() {
 		p.graph = nil
@@ -109,33 +138,75 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 	key := keyOf(b, p)
 	id := key.ID()
 	path := filepath.Join(s.Dir, id+".engine")
+	release := inUse.hold(path)
+	opened, err := s.open(ctx, b, key, p, path, progress)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	opened.ID, opened.Path, opened.release = id, path, release
+	return opened, nil
+}
 
+func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (*OpenedEngine, error) {
 	info, err := s.check(key, path)
 	if err == nil {
 		start := time.Now()
 		e, lerr := b.Load(p, path)
 		if lerr == nil {
-			return &OpenedEngine{Engine: e, ID: id, Stored: true, Build: time.Duration(info.Seconds * float64(time.Second)), Load: time.Since(start)}, nil
+			touch(sidecar(path))
+			return opened(e, info, true, start), nil
+		}
+		if !worthBuilding(lerr) {
+			return nil, fmt.Errorf("load the stored engine: %w", lerr)
 		}
 		err = lerr
 	}
-	if !errors.Is(err, os.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		if s.Damaged != nil {
+			s.Damaged.Add(1)
+		}
 		s.Log.Warn("stored engine can't be used, building it again", "engine", path, "err", err)
 	}
-	if progress == nil {
-		progress = func(BuildProgress) {}
+	if !s.Insist {
+		if err := s.mayBuild(path); err != nil {
+			return nil, err
+		}
 	}
-	progress(BuildProgress{Phase: "prepare"})
-	took, err := s.build(ctx, b, key, p, path, progress)
-	if err != nil {
+	var start time.Time
+	var e Engine
+	if info, err = s.build(ctx, b, key, p, path, progress); err == nil {
+		start = time.Now()
+		if e, err = b.Load(p, path); err != nil {
+			err = fmt.Errorf("load engine just built: %w", err)
+		}
+	}
+	switch {
+	case err == nil:
+		s.succeeded(path)
+		s.Prune()
+		return opened(e, info, false, start), nil
+	case ctx.Err() != nil:
 		return nil, err
 	}
-	start := time.Now()
-	e, err := b.Load(p, path)
-	if err != nil {
-		return nil, fmt.Errorf("load engine just built: %w", err)
+	return nil, s.failed(path, err)
+}
+
+func opened(e Engine, info engineInfo, stored bool, loading time.Time) *OpenedEngine {
+	return &OpenedEngine{
+		Engine: e, Stored: stored, Size: info.Size, Report: info.Report,
+		Build: time.Duration(info.Seconds * float64(time.Second)), Load: time.Since(loading),
 	}
-	return &OpenedEngine{Engine: e, ID: id, Build: took, Load: time.Since(start)}, nil
+}
+
+// worthBuilding is whether another build may help where loading failed: not where
+// the machine is to blame.
+func worthBuilding(err error) bool {
+	switch trt.StatusOf(err) {
+	case trt.NoMemory, trt.NoDevice, trt.Missing, trt.Cancelled:
+		return false
+	}
+	return true
 }
 
 // check reads the sidecar and holds the engine's file to it, before any of it
@@ -149,7 +220,7 @@ func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
 	if err := json.Unmarshal(b, &info); err != nil {
 		return info, fmt.Errorf("sidecar %s: %w", sidecar(path), err)
 	}
-	if info.Key != key {
+	if info.Key.ID() != key.ID() {
 		return info, fmt.Errorf("sidecar %s describes another engine", sidecar(path))
 	}
 	size, sum, err := hashFile(path)
@@ -162,40 +233,66 @@ func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
 	return info, nil
 }
 
-func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (time.Duration, error) {
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return 0, fmt.Errorf("make the folder for engines: %w", err)
-	}
+func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (engineInfo, error) {
+	var info engineInfo
+	estimate, without := s.estimate(key)
 	start := time.Now()
+	tell := func(bp BuildProgress) {
+		if progress != nil {
+			bp.Elapsed, bp.Estimate = time.Since(start), estimate
+			progress(bp)
+		}
+	}
+	if progress != nil {
+		progress(BuildProgress{Phase: "prepare", Estimate: estimate})
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return info, fmt.Errorf("make the folder for engines: %w", err)
+	}
 	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
 	if err != nil {
-		return 0, fmt.Errorf("build engine: %w", err)
+		return info, fmt.Errorf("build engine: %w", err)
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, engineFile)
-	report, err := b.Build(ctx, p, tmp, progress)
+	report, err := b.Build(ctx, p, tmp, tell)
 	if err != nil {
-		return 0, fmt.Errorf("build engine: %w", err)
+		return info, fmt.Errorf("build engine: %w", s.explain(err))
 	}
 	took := time.Since(start)
 	size, sum, err := hashFile(out)
 	if err != nil {
-		return 0, err
+		return info, err
 	}
-	info, err := json.MarshalIndent(engineInfo{
+	info = engineInfo{
 		Key: key, Size: size, SHA256: sum,
 		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(), Report: report,
-	}, "", "  ")
+	}
+	text, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
-		return 0, err
+		return info, err
+	}
+	if len(text) > maxSidecar {
+		return info, fmt.Errorf("store engine: its sidecar would have %d bytes, at most %d are read", len(text), maxSidecar)
 	}
 	if err := durable.Rename(out, path); err != nil {
-		return 0, fmt.Errorf("store engine: %w", err)
+		return info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
-	if err := durable.WriteFile(sidecar(path), append(info, '\n'), 0o644); err != nil {
-		return 0, fmt.Errorf("store engine: %w", err)
+	if err := durable.WriteFile(sidecar(path), append(text, '\n'), 0o644); err != nil {
+		return info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
-	return took, nil
+	if report != nil {
+		report.Without = without.Seconds()
+	}
+	return info, nil
+}
+
+// explain says of a full disk which one it is.
+func (s EngineStore) explain(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("no space left in %s: make room there: %w", s.Dir, err)
+	}
+	return err
 }
 
 // sidecar is the path of KEY.json for KEY.engine.

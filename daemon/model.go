@@ -7,24 +7,26 @@ import (
 	"path/filepath"
 
 	"github.com/sightd/sightd/camera"
+	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/release"
 )
 
 // ModelOptions say how commands open a release's model.
 type ModelOptions struct {
-	Backend   string              // auto, tensorrt or ort
-	Precision string              // int8, fp16, fp32; "" is the release's own
-	Threads   int                 // 0: one a core
-	Engines   string              // folder of stored engines; "" is the user's cache
-	Worker    string              // path of sightd-camera; "" finds it beside sightd
-	Building  func(BuildProgress) // called while an engine is built; may be nil
-	Log       *slog.Logger
+	BackendOptions                     // Engines "" is the user's cache
+	Precision      string              // int8, fp16, fp32; "" is the release's own
+	Batch          int                 // images in a run at most; 0 is 1
+	Placement      *dla.Wish           // nil: the release's
+	Worker         string              // path of sightd-camera; "" finds it beside sightd
+	Output         string              // where a copy of the engine's file goes, its sidecar beside it; "" is nowhere
+	Building       func(BuildProgress) // called while an engine is built; may be nil
 }
 
 // Model is a release's model, ready to classify.
 type Model struct {
 	*Prepared
 	Backend string
+	WhyNot  string // why the back end isn't TensorRT, where it might be; see WhyNot
 	Engine  *OpenedEngine
 	worker  string
 	log     *slog.Logger
@@ -33,17 +35,18 @@ type Model struct {
 // OpenModel prepares the release's model and opens its engine, built where it
 // isn't stored.
 func OpenModel(ctx context.Context, rel *release.Release, o ModelOptions) (*Model, error) {
-	backend, err := OpenBackend(o.Backend, o.Threads)
-	if err != nil {
-		return nil, err
-	}
 	dir, done, err := engineFolder(o.Engines)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	store := EngineStore{Dir: dir, Log: o.Log}
-	p, err := store.Prepare(backend, rel, PrepareOptions{o.Precision, 1})
+	o.Engines = dir
+	backend, err := OpenBackend(ctx, o.BackendOptions)
+	if err != nil {
+		return nil, err
+	}
+	store := EngineStore{Dir: dir, Log: o.Log, Insist: true}
+	p, err := store.Prepare(backend, rel, PrepareOptions{o.Precision, o.Batch, o.Placement})
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +54,16 @@ func OpenModel(ctx context.Context, rel *release.Release, o ModelOptions) (*Mode
 	if err != nil {
 		return nil, err
 	}
-	if err := warm(e, p); err != nil {
+	if err = warm(e, p); err == nil && o.Output != "" {
+		err = store.export(e.ID, o.Output)
+	}
+	if err != nil {
 		e.Close()
 		return nil, err
 	}
-	return &Model{Prepared: p, Backend: backend.Name(), Engine: e, worker: o.Worker, log: o.Log}, nil
+	return &Model{
+		Prepared: p, Backend: backend.Name(), WhyNot: WhyNot(backend), Engine: e, worker: o.Worker, log: o.Log,
+	}, nil
 }
 
 // engineFolder is where a command keeps engines: the user's cache, or, where

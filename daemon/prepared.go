@@ -27,16 +27,18 @@ import (
 
 // source is everything that a prepared graph depends on.
 type source struct {
-	Program     string         `json:"program"` // the linker's ID of this executable
-	Model       string         `json:"model"`   // SHA-256 of the ONNX file
-	Calibration string         `json:"calibration"`
-	Input       release.Input  `json:"input"`
-	Output      release.Output `json:"output"`
-	Coverage    float64        `json:"coverage"`
-	KeepFP      []string       `json:"keep_fp"`
-	Backend     string         `json:"backend"`
-	Identity    string         `json:"identity"` // the back end's
-	Options     PrepareOptions `json:"options"`
+	Program     string            `json:"program"` // the linker's ID of this executable
+	Model       string            `json:"model"`   // SHA-256 of the ONNX file
+	Calibration string            `json:"calibration"`
+	Input       release.Input     `json:"input"`
+	Output      release.Output    `json:"output"`
+	Coverage    float64           `json:"coverage"`
+	KeepFP      []string          `json:"keep_fp"`
+	Placement   release.Placement `json:"placement"`
+	Backend     string            `json:"backend"`
+	Identity    string            `json:"identity"` // the back end's
+	Settings    string            `json:"settings,omitempty"`
+	Options     PrepareOptions    `json:"options"`
 }
 
 // note is ID.prepared.json.
@@ -62,13 +64,14 @@ func (s EngineStore) Prepare(back Backend, rel *release.Release, o PrepareOption
 		p.Labels, err = rel.LabelsFor(p.Classes)
 	}
 	if err == nil {
-		p.graph = func() ([]byte, error) {
+		touch(path)
+		p.graph = func() (graph, cache []byte, err error) {
 			again, err := back.Prepare(rel, o)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			if again.Hash != p.Hash {
-				return nil, errors.New("the release has changed meanwhile")
+			if again.Hash != p.Hash || again.Cache != p.Cache {
+				return nil, nil, errors.New("the release has changed meanwhile")
 			}
 			return again.graph()
 		}
@@ -106,7 +109,7 @@ func readNote(path string, source []byte) (*Prepared, error) {
 	if own, err := json.Marshal(n.Source); err != nil || string(own) != string(source) {
 		return nil, fmt.Errorf("%s describes another model", path)
 	}
-	if err := n.Prepared.Geometry.Check(); err != nil || n.Prepared.Classes < 1 {
+	if err := n.Prepared.Geometry.Check(); err != nil || n.Prepared.Classes < 1 || (n.Source.Backend == "tensorrt") != (n.Prepared.TensorRT != nil) {
 		return nil, fmt.Errorf("%s is damaged", path)
 	}
 	return &n.Prepared, nil
@@ -117,7 +120,10 @@ func sourceOf(back Backend, rel *release.Release, o PrepareOptions) (source, err
 	o.Precision = cmp.Or(o.Precision, spec.Precision)
 	src := source{
 		Input: spec.Input, Output: spec.Output, Coverage: spec.Coverage, KeepFP: spec.KeepFP,
-		Backend: back.Name(), Identity: back.Identity(), Options: o,
+		Placement: spec.Placement, Backend: back.Name(), Identity: back.Identity(), Options: o,
+	}
+	if b, ok := back.(interface{ settings() string }); ok {
+		src.Settings = b.settings()
 	}
 	var err error
 	if src.Program, err = program(); err != nil {

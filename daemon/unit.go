@@ -157,7 +157,7 @@ func (u *unit) tryOpen(ctx context.Context, rel *release.Release) *laneSet {
 // with lanes at every camera.
 func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, error) {
 	u.state(modelPreparing, rel)
-	p, err := u.engines.Prepare(u.backend, rel, PrepareOptions{u.precision, u.batch})
+	p, err := u.engines.Prepare(u.backend, rel, PrepareOptions{Precision: u.precision, Batch: u.batch})
 	if err != nil {
 		return nil, err
 	}

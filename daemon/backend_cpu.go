@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/sightd/sightd/ort"
+	"github.com/sightd/sightd/release"
+)
+
+// cpu is ONNX Runtime on the CPU.
+type cpu struct {
+	options ort.Options
+	why     string // it isn't TensorRT; "" where the CPU was asked for
+}
+
+func (c cpu) Name() string { return "ort" }
+
+func (c cpu) Identity() string {
+	return fmt.Sprintf("onnxruntime %s, %s", ort.Version(), ort.Features())
+}
+
+// Saturates tells whether graphs in INT8 have to keep their sums small.
+func (c cpu) Saturates() bool { return ort.Saturates() }
+
+func (c cpu) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
+	return prepareCPU(rel, o, c.Saturates())
+}
+
+func (c cpu) Build(_ context.Context, p *Prepared, dir string, _ func(BuildProgress)) (*BuildReport, error) {
+	graph, _, err := p.graph()
+	if err != nil {
+		return nil, err
+	}
+	o := c.options
+	o.Bounded = p.Bounded
+	return &BuildReport{}, ort.Build(graph, filepath.Join(dir, engineFile), o)
+}
+
+func (c cpu) Load(_ *Prepared, path string) (Engine, error) {
+	e, err := ort.Load(path, c.options)
+	if err != nil {
+		return nil, err
+	}
+	return cpuEngine{e}, nil
+}
+
+// cpuEngine gives ort's concrete bindings as the interface that TensorRT's
+// will share.
+type cpuEngine struct{ *ort.Engine }
+
+func (e cpuEngine) Bind(pixels []byte, n int) (Binding, error) { return e.Engine.Bind(pixels, n) }
+func (e cpuEngine) Lanes() int                                 { return 1 }
+func (e cpuEngine) Start(Binding) error                        { return nil }
+func (e cpuEngine) Wait(b Binding) error                       { return e.Engine.Run(b.(*ort.Binding)) }
