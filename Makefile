@@ -130,6 +130,33 @@ $(VENV): requirements-test.txt
 	@$(PYTHON) -m pip --disable-pip-version-check --python $(@D)/bin/python install --quiet -r $<
 	@touch $@
 
+## On a machine with a GPU
+
+# Folders with TensorRT's libraries, with colons between; empty: the loader's own.
+TENSORRT_LIBS ?=
+# A folder of models to measure (gpu/README.md); the demo's alone without.
+MODELS ?=
+# Flags of gpu/bench.py.
+GPUFLAGS ?=
+RESULTS ?= build/gpu
+GPU_KIT = build/gpu-kit
+export TENSORRT_LIBS MODELS RESULTS
+
+.PHONY: gpu-kit
+gpu-kit: build ## Make build/gpu-kit, to test and measure on a GPU machine without Go; gpu/README.md explains.
+	@scripts/gpu-kit.sh $(GPU_KIT) $(TAGS) '$(LDFLAGS)'
+
+# They use the kit that is there, which may have been made elsewhere.
+.PHONY: gpu-test
+gpu-test: ## Run the tests that need a GPU, out of the kit; TENSORRT_LIBS=DIR[:DIR…].
+	@[ -e $(GPU_KIT)/bin/sightd ] || $(MAKE) gpu-kit
+	@$(GPU_KIT)/scripts/gpu-test.sh
+
+.PHONY: gpu-bench
+gpu-bench: ## Measure on a GPU, out of the kit; TENSORRT_LIBS=DIR[:DIR…] MODELS=DIR GPUFLAGS=….
+	@[ -e $(GPU_KIT)/bin/sightd ] || $(MAKE) gpu-kit
+	@$(GPU_KIT)/scripts/gpu-bench.sh $(GPUFLAGS)
+
 ## Installing
 
 BINDIR = $(PREFIX)/bin

@@ -16,7 +16,7 @@ import (
 const maxConfig = 1 << 20
 
 // otherVariables start with SIGHTD_ and are no keys of the configuration.
-var otherVariables = []string{"SIGHTD_ONNXRUNTIME"}
+var otherVariables = []string{"SIGHTD_ONNXRUNTIME", "SIGHTD_TENSORRT"}
 
 // LoadConfig reads a configuration: defaults, the file over them, and the
 // variables of environ (NAME=VALUE) that start with SIGHTD_ over that, such as

@@ -218,7 +218,7 @@ func TestEnvironmentGoesOverTheFile(t *testing.T) {
 	c, err := load(t, "mqtt: {url: 'mqtt://file'}\nmodels: [{name: m}]\n",
 		"SIGHTD_MQTT_URL=mqtt://environment:1883", "SIGHTD_EVENTS_MIN_SCORE=0.25", "SIGHTD_MQTT_OUTBOX_MAX_AGE=1h",
 		"SIGHTD_CAMERAS=[{name: a, source: 'test:bars'}, {name: b, source: 'images:x', models: [m]}]",
-		"SIGHTD_CAMERAS_0_FPS=3", "SIGHTD_RELEASES_KEYS=[/k.pub]", "SIGHTD_DEVICE={hostname}-x", "SIGHTD_ONNXRUNTIME=/lib/x.so", "PATH=/bin")
+		"SIGHTD_CAMERAS_0_FPS=3", "SIGHTD_RELEASES_KEYS=[/k.pub]", "SIGHTD_DEVICE={hostname}-x", "SIGHTD_ONNXRUNTIME=/lib/x.so", "SIGHTD_TENSORRT=/lib/y.so", "PATH=/bin")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,13 @@ import (
 	"testing"
 )
 
-// Root is the repository's root.
+// Root is the repository's root. A test program that runs on another machine than
+// it was built on (scripts/gpu-test.sh) is told by TESTENV_ROOT where a folder
+// laid out like it is.
 func Root() string {
+	if root := os.Getenv("TESTENV_ROOT"); root != "" {
+		return root
+	}
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
