@@ -65,6 +65,7 @@ type OpenedEngine struct {
 	Stored bool          // it was there; else it was built now
 	Build  time.Duration // what building took, now or then
 	Load   time.Duration // what loading took
+	Report *BuildReport  // of the build; may be nil
 }
 
 // Clean removes what interrupted builds left.
@@ -115,7 +116,7 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 		start := time.Now()
 		e, lerr := b.Load(p, path)
 		if lerr == nil {
-			return &OpenedEngine{Engine: e, ID: id, Stored: true, Build: time.Duration(info.Seconds * float64(time.Second)), Load: time.Since(start)}, nil
+			return &OpenedEngine{Engine: e, ID: id, Stored: true, Build: time.Duration(info.Seconds * float64(time.Second)), Load: time.Since(start), Report: info.Report}, nil
 		}
 		err = lerr
 	}
@@ -126,7 +127,7 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 		progress = func(BuildProgress) {}
 	}
 	progress(BuildProgress{Phase: "prepare"})
-	took, err := s.build(ctx, b, key, p, path, progress)
+	took, report, err := s.build(ctx, b, key, p, path, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 	if err != nil {
 		return nil, fmt.Errorf("load engine just built: %w", err)
 	}
-	return &OpenedEngine{Engine: e, ID: id, Build: took, Load: time.Since(start)}, nil
+	return &OpenedEngine{Engine: e, ID: id, Build: took, Load: time.Since(start), Report: report}, nil
 }
 
 // check reads the sidecar and holds the engine's file to it, before any of it
@@ -162,40 +163,40 @@ func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
 	return info, nil
 }
 
-func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (time.Duration, error) {
+func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (time.Duration, *BuildReport, error) {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return 0, fmt.Errorf("make the folder for engines: %w", err)
+		return 0, nil, fmt.Errorf("make the folder for engines: %w", err)
 	}
 	start := time.Now()
 	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
 	if err != nil {
-		return 0, fmt.Errorf("build engine: %w", err)
+		return 0, nil, fmt.Errorf("build engine: %w", err)
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, engineFile)
 	report, err := b.Build(ctx, p, tmp, progress)
 	if err != nil {
-		return 0, fmt.Errorf("build engine: %w", err)
+		return 0, nil, fmt.Errorf("build engine: %w", err)
 	}
 	took := time.Since(start)
 	size, sum, err := hashFile(out)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	info, err := json.MarshalIndent(engineInfo{
 		Key: key, Size: size, SHA256: sum,
 		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(), Report: report,
 	}, "", "  ")
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := durable.Rename(out, path); err != nil {
-		return 0, fmt.Errorf("store engine: %w", err)
+		return 0, nil, fmt.Errorf("store engine: %w", err)
 	}
 	if err := durable.WriteFile(sidecar(path), append(info, '\n'), 0o644); err != nil {
-		return 0, fmt.Errorf("store engine: %w", err)
+		return 0, nil, fmt.Errorf("store engine: %w", err)
 	}
-	return took, nil
+	return took, report, nil
 }
 
 // sidecar is the path of KEY.json for KEY.engine.

@@ -15,6 +15,7 @@ type ModelOptions struct {
 	Backend   string              // auto, tensorrt or ort
 	Precision string              // int8, fp16, fp32; "" is the release's own
 	Threads   int                 // 0: one a core
+	Batch     int                 // images in a run; 0 is 1
 	Engines   string              // folder of stored engines; "" is the user's cache
 	Worker    string              // path of sightd-camera; "" finds it beside sightd
 	Building  func(BuildProgress) // called while an engine is built; may be nil
@@ -43,7 +44,7 @@ func OpenModel(ctx context.Context, rel *release.Release, o ModelOptions) (*Mode
 	}
 	defer done()
 	store := EngineStore{Dir: dir, Log: o.Log}
-	p, err := store.Prepare(backend, rel, PrepareOptions{o.Precision, 1})
+	p, err := store.Prepare(backend, rel, PrepareOptions{Precision: o.Precision, Batch: max(o.Batch, 1)})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sightd/sightd/camera"
+	"github.com/sightd/sightd/release"
 )
 
 // stream is one camera's frames for one engine: a lane of the camera's ring,
@@ -43,6 +44,13 @@ type laneSet struct {
 	classes int
 	release func() // gives lanes and engine back; nil after close
 	serve   func() // called when the set begins to serve, between two frames; may be nil
+
+	// What a unit serves with it.
+	rel      *release.Release
+	prepared *Prepared
+	backend  Backend
+	interim  bool  // the CPU, until the unit's own back end has an engine
+	fault    error // why frame after frame fails, once they do
 
 	// What is under way on the engine's lanes: busy runs from the oldest on, round
 	// the end. They end in the order in which they began, so each camera's results
