@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/release"
 )
 
