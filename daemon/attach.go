@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"runtime"
 
 	"github.com/sightd/sightd/camera"
 )
@@ -17,7 +18,10 @@ type view struct {
 // it once. What was taken is given back by the set's Close, and at an error at
 // once. The engine is the set's from then on, also at an error.
 func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_ *laneSet, err error) {
-	s := &laneSet{engine: e, frame: p.Width * p.Height * 3, classes: p.Classes}
+	s := &laneSet{
+		engine: e, frame: p.Width * p.Height * 3, classes: p.Classes,
+		batch: p.Batch, runs: make([]run, max(e.Lanes(), 1)),
+	}
 	var undo []func()
 	s.release = func() {
 		for i := len(undo) - 1; i >= 0; i-- {
@@ -30,10 +34,16 @@ func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_
 			s.Close()
 		}
 	}()
+	// A slot is claimed until its run has ended; a batch copies it and gives it
+	// back at once.
+	claims := len(s.runs)
+	if p.Batch > 1 {
+		claims = 1
+	}
 	for i, v := range views {
 		g := p.Geometry
 		g.Region = v.region
-		lane, err := v.camera.AddLane(g, 1)
+		lane, err := v.camera.AddLane(g, claims)
 		if err != nil {
 			return nil, err
 		}
@@ -52,30 +62,47 @@ func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_
 		lane.Notify(wake)
 		s.streams = append(s.streams, st)
 	}
-	if p.Batch > 1 {
-		s.batch = make([]byte, p.Batch*s.frame)
-		for n := 1; n <= p.Batch; n++ {
-			b, err := e.Bind(s.batch[:n*s.frame], n)
+	for i := range s.runs {
+		n := &s.runs[i]
+		n.frames, n.from = make([]camera.Frame, 0, p.Batch), make([]*stream, 0, p.Batch)
+		if p.Batch == 1 {
+			continue
+		}
+		n.pixels = make([]byte, p.Batch*s.frame)
+		undo = append(undo, pin(n.pixels))
+		for count := 1; count <= p.Batch; count++ {
+			b, err := e.Bind(n.pixels[:count*s.frame], count)
 			if err != nil {
-				return nil, fmt.Errorf("bind batch of %d: %w", n, err)
+				return nil, fmt.Errorf("bind batch of %d: %w", count, err)
 			}
 			undo = append(undo, func() { b.Close() })
-			s.bound = append(s.bound, b)
+			n.bound = append(n.bound, b)
 		}
 	}
 	return s, nil
 }
 
-// warm runs the engine once before it serves: the first run allocates and
-// loads what the later ones use.
+// pin keeps Go memory where it is, for those outside of Go, until unpin.
+func pin(b []byte) (unpin func()) {
+	p := new(runtime.Pinner)
+	p.Pin(&b[0])
+	return p.Unpin
+}
+
+// warm runs the engine once on each lane before it serves: the first runs
+// allocate and load what the later ones use.
 func warm(e Engine, p *Prepared) error {
-	b, err := e.Bind(make([]byte, p.Width*p.Height*3), 1)
+	pixels := make([]byte, p.Width*p.Height*3)
+	defer pin(pixels)()
+	b, err := e.Bind(pixels, 1)
 	if err != nil {
 		return fmt.Errorf("warm engine up: %w", err)
 	}
 	defer b.Close()
-	if err := infer(e, b); err != nil {
-		return fmt.Errorf("warm engine up: %w", err)
+	for range e.Lanes() {
+		if err := infer(e, b); err != nil {
+			return fmt.Errorf("warm engine up: %w", err)
+		}
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/release"
 )
 
@@ -24,6 +23,7 @@ type BenchOptions struct {
 	Frames  int           // different ones
 	Round   time.Duration // of one measurement
 	Rounds  int           // each measures both, in turn
+	Batch   int           // images in a run, of as many cameras with the same source; 0 is 1
 	Version string
 	Against string            // a precision to compare the engine's speed with; "": none
 	Step    func(text string) // called before each measurement; may be nil
@@ -50,6 +50,7 @@ type BenchResult struct {
 	Backend     string      `json:"backend"`
 	Threads     int         `json:"threads"`
 	Batch       int         `json:"batch"`
+	Lanes       int         `json:"lanes"` // runs under way at once
 }
 
 // Reference is the same model's bare engine at another precision, measured in
@@ -77,6 +78,8 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 	}
 	defer os.RemoveAll(dir)
 	o.Model.Engines = filepath.Join(dir, "engines")
+	o.Batch = max(o.Batch, 1)
+	o.Model.Batch = o.Batch
 	step := o.Step
 	if step == nil {
 		step = func(string) {}
@@ -99,6 +102,7 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 
 	res := &BenchResult{
 		Precision: bare.model.Precision, Backend: bare.model.Backend, Threads: o.Model.Threads,
+		Batch: o.Batch, Lanes: bare.lanes(),
 		Decode: bare.decode, Scale: bare.scale,
 	}
 	var pipelines, engines, ratios, cpus, engineCPUs, added, allocs, others, speedups []float64
@@ -184,108 +188,6 @@ func processCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// bareLoop is the baseline: the engine alone, over frames in memory.
-type bareLoop struct {
-	model         *Model
-	bindings      []Binding
-	decode, scale float64 // ms a frame
-}
-
-func newBareLoop(ctx context.Context, rel *release.Release, o BenchOptions) (*bareLoop, error) {
-	m, err := OpenModel(ctx, rel, o.Model)
-	if err != nil {
-		return nil, err
-	}
-	b := &bareLoop{model: m}
-	frames, err := b.capture(ctx, o)
-	if err == nil && len(frames) == 0 {
-		err = fmt.Errorf("source %s gave no frame", o.Source)
-	}
-	for _, f := range frames {
-		if err == nil {
-			var bound Binding
-			if bound, err = m.Engine.Bind(f, 1); err == nil {
-				b.bindings = append(b.bindings, bound)
-			}
-		}
-	}
-	if err != nil {
-		b.close()
-		return nil, err
-	}
-	return b, nil
-}
-
-// capture copies the source's first frames out of the ring.
-func (b *bareLoop) capture(ctx context.Context, o BenchOptions) (frames [][]byte, err error) {
-	cam, err := camera.New(benchSource(o))
-	if err != nil {
-		return nil, err
-	}
-	defer cam.Close()
-	lane, err := cam.AddLane(b.model.Geometry, 1)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- cam.Run(ctx) }()
-	wake := make(chan struct{}, 1)
-	lane.Notify(wake)
-	var decode, scale int64
-	for len(frames) < o.Frames && !lane.Ended() {
-		f, ok := lane.Take()
-		if !ok {
-			select {
-			case <-wake:
-				continue
-			case err := <-done:
-				if err == nil {
-					err = errors.New("the source ended")
-				}
-				return frames, err
-			case <-ctx.Done():
-				return frames, ctx.Err()
-			}
-		}
-		if f.Err != "" {
-			return frames, errors.New(f.Err)
-		}
-		frames = append(frames, slices.Clone(lane.Slots()[f.Slot]))
-		decode, scale = decode+f.DecodeNS, scale+f.ScaleNS
-		lane.Release(f)
-	}
-	cancel()
-	<-done
-	n := float64(max(len(frames), 1)) * 1e6
-	b.decode, b.scale = float64(decode)/n, float64(scale)/n
-	return frames, nil
-}
-
-func benchSource(o BenchOptions) camera.Options {
-	return camera.Options{Name: "bench", Source: o.Source, Preload: o.Frames, Worker: o.Model.Worker, Log: o.Model.Log, Attempts: attempts}
-}
-
-func (b *bareLoop) run(ctx context.Context, d time.Duration) (s sample, err error) {
-	m := startMeter()
-	for time.Since(m.start) < d && ctx.Err() == nil {
-		if err := infer(b.model.Engine, b.bindings[s.frames%len(b.bindings)]); err != nil {
-			return s, err
-		}
-		s.frames++
-	}
-	m.stop(&s)
-	return s, ctx.Err()
-}
-
-func (b *bareLoop) close() {
-	for _, bound := range b.bindings {
-		bound.Close()
-	}
-	b.model.Engine.Close()
-}
-
 // benchPipeline runs the daemon for a round.
 func benchPipeline(ctx context.Context, rel *release.Release, dir string, o BenchOptions) (s sample, err error) {
 	cfg := DefaultConfig()
@@ -293,8 +195,15 @@ func benchPipeline(ctx context.Context, rel *release.Release, dir string, o Benc
 	cfg.Device, cfg.HTTP.Listen = "bench", ""
 	cfg.MQTT.Embedded = "127.0.0.1:0"
 	cfg.Inference.Backend, cfg.Inference.Threads = o.Model.Name, o.Model.Threads
-	cfg.Cameras = []CameraConfig{{Name: "bench", Source: o.Source, Crop: [4]float64{0, 0, 1, 1}}}
-	cfg.Models = []ModelConfig{{Name: rel.Spec.Name}}
+	cfg.Inference.Batch = Batch(o.Batch)
+	for i := range o.Batch {
+		name := "bench"
+		if o.Batch > 1 {
+			name = fmt.Sprintf("bench%d", i)
+		}
+		cfg.Cameras = append(cfg.Cameras, CameraConfig{Name: name, Source: o.Source, Crop: [4]float64{0, 0, 1, 1}})
+	}
+	cfg.Models = []ModelConfig{{Name: rel.Spec.Name, WhileBuilding: "wait"}} // nothing else is measured
 	log := o.Model.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,10 @@ type Options struct {
 	factory   *release.Release // served instead of the configuration's
 	precision string           // instead of the release's own
 	preload   int              // see camera.Options
+
+	// Of tests alone.
+	backend, spare Backend // instead of the configuration's, and of the CPU
+	pace           pace
 }
 
 // Daemon is one running service. It owns its state directory.
@@ -58,6 +63,7 @@ type Daemon struct {
 
 	installing sync.Mutex // one release at a time
 	noted      bool       // the retained topics are; of tell alone
+	stirred    chan struct{}
 }
 
 type server struct {
@@ -72,7 +78,7 @@ const stopWithin = 5 * time.Second
 // New makes a daemon and takes what only one may have: the state directory's
 // lock, ports and sockets. An error leaves all as it was.
 func New(cfg *Config, o Options) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, opts: o, log: o.Log, started: time.Now().UTC(), notify: systemd.NewNotifier()}
+	d := &Daemon{cfg: cfg, opts: o, log: o.Log, started: time.Now().UTC(), notify: systemd.NewNotifier(), stirred: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -101,9 +107,11 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	if err := errors.Join(d.store.Clean(), EngineStore{Dir: filepath.Join(cfg.StateDir, "engines")}.Clean()); err != nil {
 		d.log.Warn("clean up what an interruption left", "err", err)
 	}
-	backend, err := OpenBackend(context.Background(), cfg.backend(d.log))
-	if err != nil {
-		return nil, err
+	backend := o.backend
+	if backend == nil {
+		if backend, err = OpenBackend(context.Background(), cfg.backend(d.log)); err != nil {
+			return nil, err
+		}
 	}
 	if cfg.MQTT.Embedded != "" {
 		if d.broker, err = mqtt.StartBroker(cfg.MQTT.Embedded, d.log); err != nil {
@@ -151,13 +159,28 @@ const attempts = 3
 
 func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 	u := &unit{
-		name: m.Name, backend: b, batch: max(int(d.cfg.Inference.Batch), 1), precision: d.opts.precision,
+		name: m.Name, backend: b, batch: max(int(d.cfg.Inference.Batch), 1), precision: d.opts.precision, placement: m.Placement,
+		pace:    cmp.Or(d.opts.pace, usualPace),
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
 		offers:  make(chan *release.Release, 1),
+		broken:  make(chan *laneSet, 1),
 		log:     d.log,
-		report:  d.report, progress: d.progress, settled: make(chan struct{}),
+		report:  d.report, progress: d.progress, stir: d.stir, settled: make(chan struct{}),
 		infer:  d.metrics.infer.WithLabelValues(m.Name),
-		status: ModelStatus{Name: m.Name, State: modelPreparing},
+		status: ModelStatus{Name: m.Name, State: modelPreparing, Builds: builds{}},
+	}
+	for _, outcome := range buildOutcomes {
+		u.status.Builds[outcome] = 0
+	}
+	if m.WhileBuilding == "cpu" && !isCPU(b) {
+		u.spare = func() (Backend, error) {
+			if d.opts.spare != nil {
+				return d.opts.spare, nil
+			}
+			o := d.cfg.backend(d.log)
+			o.Name = "ort"
+			return OpenBackend(context.Background(), o)
+		}
 	}
 	u.runner = newRunner(u.sink)
 	for i, c := range d.cfg.Cameras {
@@ -337,7 +360,7 @@ func (d *Daemon) settle(ctx context.Context, c view) bool {
 // hopeless is whether no model can be served.
 func (d *Daemon) hopeless() bool {
 	for _, u := range d.units {
-		if u.Status().State != modelFailed {
+		if !u.lost.Load() {
 			return false
 		}
 	}

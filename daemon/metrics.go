@@ -52,6 +52,11 @@ var (
 	descServing     = desc("model_serving", "1 while an engine serves the model.", "model", "release")
 	descCoverage    = desc("calibration_coverage_ratio", "Share of the needed activations that the calibration cache names.", "model")
 	descBuild       = desc("engine_build_seconds", "What building the serving engine took.", "model")
+	descInterim     = desc("model_interim", "1 while the CPU serves until the configured back end has an engine.", "model")
+	descBuilds      = desc("engine_builds_total", "Engines that were built, or tried to be.", "model", "outcome")
+	descElapsed     = desc("engine_build_elapsed_seconds", "Age of the build that is under way; 0 where there is none.", "model")
+	descEstimate    = desc("engine_build_estimate_seconds", "What the build that is under way takes, by earlier ones; 0 where that isn't known.", "model")
+	descDamaged     = desc("engine_damaged_total", "Stored engines that couldn't be used and were built again.", "model")
 	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
 	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
 	descQueued      = desc("mqtt_events_queued", "Events that wait for the broker.")
@@ -61,7 +66,8 @@ var (
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descBuildInfo, descCaptured, descDropped, descRestarts, descCamErrors, descOnline, descClassified,
-		descModelErrors, descServing, descCoverage, descBuild, descConnected, descPublished, descQueued, descLost,
+		descModelErrors, descServing, descCoverage, descBuild,
+		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descConnected, descPublished, descQueued, descLost,
 	} {
 		ch <- d
 	}
@@ -92,6 +98,17 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		if m.Engine != nil {
 			gauge(descBuild, m.Engine.Build, m.Name)
 		}
+		gauge(descInterim, truth(m.Interim), m.Name)
+		for outcome, n := range m.Builds {
+			count(descBuilds, n, m.Name, outcome)
+		}
+		var b BuildStatus
+		if m.Build != nil {
+			b = *m.Build
+		}
+		gauge(descElapsed, b.Elapsed, m.Name)
+		gauge(descEstimate, b.Estimate, m.Name)
+		count(descDamaged, m.Damaged, m.Name)
 	}
 	gauge(descConnected, truth(s.MQTT.Connected))
 	count(descPublished, s.MQTT.Published)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,19 +112,18 @@ func (d *Daemon) report(rel *release.Release, state release.State, err error) {
 }
 
 // progress tells the subscribers what is being done for a release on its way.
-func (d *Daemon) progress(rel *release.Release, phase string, err error) {
-	r := mqtt.Release{Release: rel.Spec.Release, State: string(release.Staged), Phase: phase}
-	if err != nil {
-		r.Reason = err.Error()
-	}
+func (d *Daemon) progress(rel *release.Release, r mqtt.Release) {
+	r.Release, r.State = rel.Spec.Release, cmp.Or(r.State, string(release.Staged))
 	d.sayRelease(rel.Spec.Name, r)
 }
 
 func (d *Daemon) sayRelease(name string, r mqtt.Release) {
-	r.Since = mqtt.Time{Time: time.Now()}
+	if r.Since.IsZero() {
+		r.Since = mqtt.Time{Time: time.Now()}
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
-		panic(err) // text and a number
+		panic(err) // text and numbers
 	}
 	d.say.SetState(mqtt.TopicRelease(name), b)
 }

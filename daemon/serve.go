@@ -56,6 +56,8 @@ func (d *Daemon) notReady() (why []string) {
 	for _, u := range d.units {
 		s, last := u.Status(), time.Duration(u.lastFrame.Load())
 		switch {
+		case s.State == modelBuilding && s.Build != nil:
+			why = append(why, fmt.Sprintf("model %s: %s, %s%s", s.Name, s.State, s.Build, prefixed("; ", s.Reason)))
 		case s.State != modelServing:
 			why = append(why, fmt.Sprintf("model %s: %s%s", s.Name, s.State, prefixed(": ", s.Reason)))
 		case last == 0 || now-last > fresh:
@@ -169,6 +171,10 @@ func (d *Daemon) tell(ctx context.Context) {
 	defer tick.Stop()
 	last, since := d.Status(), time.Now()
 	for {
+		select {
+		case <-d.stirred: // all is said here
+		default:
+		}
 		d.noteRetained()
 		s := d.Status()
 		b, err := json.Marshal(health(s, last, time.Since(since)))
@@ -179,11 +185,32 @@ func (d *Daemon) tell(ctx context.Context) {
 		}
 		_ = d.notify.Status(statusLine(s)) // a line for people; the log has all of it
 		last, since = s, time.Now()
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if !d.lines(ctx, tick.C) {
 			return
 		}
+	}
+}
+
+// lines renews the status line as builds go on, until it is time for more. It
+// is false where ctx ends before.
+func (d *Daemon) lines(ctx context.Context, more <-chan time.Time) bool {
+	for {
+		select {
+		case <-d.stirred:
+			_ = d.notify.Status(statusLine(d.Status()))
+		case <-more:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// stir has the status line renewed. It never waits.
+func (d *Daemon) stir() {
+	select {
+	case d.stirred <- struct{}{}:
+	default:
 	}
 }
 
@@ -231,6 +258,11 @@ func statusLine(s Status) string {
 	line := fmt.Sprintf("%d of %d models serve, %d of %d cameras online", serving, len(s.Models), online, len(s.Cameras))
 	if !s.MQTT.Connected {
 		line += ", no MQTT session"
+	}
+	for _, m := range s.Models {
+		if m.Build != nil && m.Build.NextTry == nil {
+			line = fmt.Sprintf("building %s: %s; %s", m.Name, m.Build, line)
+		}
 	}
 	return line
 }

@@ -28,14 +28,18 @@ const (
 type ModelStatus struct {
 	Name      string        `json:"name"`
 	State     string        `json:"state"`
-	Reason    string        `json:"reason,omitempty"` // why it failed, or why a newer release doesn't serve
+	Reason    string        `json:"reason,omitempty"`  // why it failed, why a newer release doesn't serve, or why the CPU does
+	Interim   bool          `json:"interim,omitempty"` // the CPU serves until the configured back end has an engine
 	Release   int           `json:"release,omitempty"`
 	Factory   bool          `json:"factory,omitempty"`
 	Precision string        `json:"precision,omitempty"` // as computed here
 	Coverage  float64       `json:"coverage,omitempty"`  // of the calibration cache
 	Engine    *EngineStatus `json:"engine,omitempty"`
-	Frames    uint64        `json:"frames"` // classified since the start
-	Errors    uint64        `json:"errors"` // frames that the engine failed on
+	Build     *BuildStatus  `json:"build,omitempty"` // under way, or to be tried again
+	Builds    builds        `json:"engine_builds"`   // since the start, by outcome: ok, failed, crashed, cancelled
+	Damaged   uint64        `json:"engines_damaged"` // stored engines that had to be built again, since the start
+	Frames    uint64        `json:"frames"`          // classified since the start
+	Errors    uint64        `json:"errors"`          // frames that the engine failed on
 }
 
 // EngineStatus is the engine that serves a model.
@@ -45,6 +49,46 @@ type EngineStatus struct {
 	Stored  bool    `json:"stored"` // it was in the store at the start
 	Build   float64 `json:"build_seconds"`
 	Load    float64 `json:"load_seconds"`
+	Device  string  `json:"device"` // gpu, dla0, dla0,dla1 or cpu
+	Lanes   int     `json:"lanes"`  // runs that may be under way at once
+
+	Layers   map[string]int `json:"layers,omitempty"`   // how many compute in each precision
+	Unscaled int            `json:"unscaled,omitempty"` // tensors that the builder found no scale for
+}
+
+// placer is a back end that has more than one device.
+type placer interface {
+	// Placed is where the engine of a prepared graph runs: gpu, dla0, dla0,dla1.
+	Placed(p *Prepared) string
+}
+
+func engineStatus(set *laneSet) *EngineStatus {
+	e := set.engine
+	s := &EngineStatus{
+		ID: e.ID, Backend: set.backend.Name(), Stored: e.Stored,
+		Build: e.Build.Seconds(), Load: e.Load.Seconds(), Device: "cpu", Lanes: len(set.runs),
+	}
+	if p, ok := set.backend.(placer); ok {
+		s.Device = p.Placed(set.prepared)
+	}
+	if r := e.Report; r != nil {
+		s.Layers, s.Unscaled = r.Layers, len(r.Unscaled)
+	}
+	return s
+}
+
+// BuildStatus is the build of an engine that is under way, or, after a failure,
+// that will be tried again.
+type BuildStatus struct {
+	Release  int        `json:"release"`
+	Backend  string     `json:"backend"`
+	Phase    string     `json:"phase,omitempty"` // empty: none is under way
+	Step     int        `json:"step,omitempty"`  // of the phase
+	Steps    int        `json:"steps,omitempty"` // 0: not known
+	Elapsed  float64    `json:"elapsed_seconds,omitempty"`
+	Estimate float64    `json:"estimate_seconds,omitempty"` // of the whole, from earlier builds; 0: not known
+	Attempts int        `json:"attempts"`                   // that failed
+	NextTry  *time.Time `json:"next_try,omitempty"`
 }
 
 // CameraStatus is a camera and what is seen on it.

@@ -31,11 +31,11 @@ type usage struct{ error }
 
 func usagef(format string, args ...any) error { return &usage{fmt.Errorf(format, args...)} }
 
-// building is one for the process.
-var building = make(chan struct{}, 1)
+// buildTurn is one for the process.
+var buildTurn = make(chan struct{}, 1)
 
 func openTensorRT(ctx context.Context, o BackendOptions) (*tensorRT, error) {
-	t := &tensorRT{options: o, optimisation: -1, building: building}
+	t := &tensorRT{options: o, optimisation: -1, building: buildTurn}
 	if !slices.Contains([]string{"", "auto", "implicit", "explicit"}, o.Quantization) {
 		return nil, usagef("quantization %q: want auto, implicit or explicit", o.Quantization)
 	}

@@ -2,9 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,19 +15,25 @@ import (
 )
 
 // unit is a model of the configuration: the cameras that it looks at, the
-// release that serves it, and the goroutine that owns its engine.
+// release that serves it, the goroutine that owns its engine (runner), and the
+// one that comes by engines (keeper).
 type unit struct {
 	name      string
 	backend   Backend
+	spare     func() (Backend, error) // the CPU, which serves while an engine is built; nil: nothing does
 	engines   EngineStore
 	batch     int
-	precision string // "" is the release's own
+	precision string             // "" is the release's own
+	placement *PlacementOverride // nil: the release's
+	pace      pace
 	views     []view
 	watches   []*watch // by view
 	runner    *runner
-	offers    chan *release.Release // releases to go over to, while it serves
+	offers    chan *release.Release // capacity 1: the newest to go over to
+	broken    chan *laneSet         // capacity 1: the set that serves, once its engine fails on and on
 	report    func(*release.Release, release.State, error)
-	progress  func(rel *release.Release, phase string, err error)
+	progress  func(*release.Release, mqtt.Release)
+	stir      func() // the status line has changed
 	log       *slog.Logger
 
 	infer prometheus.Observer
@@ -37,15 +42,22 @@ type unit struct {
 	settled chan struct{} // closed when a release has its lanes, or none can be served
 
 	// The runner's own.
+	serving *laneSet
 	top     []Score
 	first   int
 	failing []bool // by view
+	streak  int    // frames in a row that the engine failed on
 
 	errors    atomic.Uint64 // frames that gave no scores
 	lastFrame atomic.Int64  // monotonic nanoseconds, of the last that did
+	lost      atomic.Bool   // there is no release that can be served
 
-	mu     sync.Mutex
-	status ModelStatus
+	mu      sync.Mutex
+	status  ModelStatus // but for what Status adds
+	note    string      // what is to be said of what serves
+	failure string      // why a release doesn't serve
+	failed  int         // its number
+	build   *building   // nil: none is under way
 }
 
 // offer has the unit go over to a release when it is ready. It never waits; of
@@ -62,184 +74,109 @@ func (u *unit) offer(rel *release.Release) {
 // run serves the first of the candidates that can be, best first, until ctx
 // ends or, with untilEnd, until every source has ended. Where none of them can
 // be served it calls hopeless and, unless untilEnd, waits for a release that
-// is installed.
+// is installed, or for the time to try again.
 func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd bool, hopeless func(error)) {
-	settle := sync.OnceFunc(func() { close(u.settled) })
-	defer settle()
-	var set *laneSet
-	var failures []error
-	var reason string
-	for _, rel := range candidates {
-		var err error
-		if set, err = u.open(ctx, rel); err == nil {
-			break
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k := newKeeper(u, candidates)
+	k.hopeless = func(err error) bool {
+		if err != nil {
+			u.lost.Store(true)
+			hopeless(err)
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		u.fail(rel, err)
-		if reason == "" {
-			reason = u.Status().Reason
-		}
-		failures = append(failures, fmt.Errorf("model %s, release %d: %w", u.name, rel.Spec.Release, err))
+		return !untilEnd
 	}
-	if set == nil {
-		settle()
-		if len(failures) > 0 {
-			hopeless(errors.Join(failures...))
-		}
-		if untilEnd {
-			return
-		}
-	}
-	for set == nil {
-		select {
-		case <-ctx.Done():
-			return
-		case rel := <-u.offers:
-			set = u.tryOpen(ctx, rel)
-		}
-	}
-	set.serve()
-	if reason != "" { // why a better one doesn't serve
-		u.mu.Lock()
-		u.status.Reason = reason
-		u.mu.Unlock()
-	}
-	settle()
-	changed := make(chan struct{})
+	kept := make(chan struct{})
 	go func() {
-		defer close(changed)
-		u.change(ctx)
+		defer close(kept)
+		k.run(ctx)
 	}()
-	u.runner.run(ctx, set, untilEnd)
-	<-changed
-}
-
-// change opens the releases that are offered while another serves, and hands
-// each that is good over to the runner.
-func (u *unit) change(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-u.runner.ended:
-			return
-		case rel := <-u.offers:
-			set := u.tryOpen(ctx, rel)
-			if set == nil {
-				continue
-			}
-			select {
-			case u.runner.swap <- set:
-			case <-u.runner.ended:
-				set.Close()
-			}
-		}
+	select {
+	case set := <-k.first:
+		set.serve()
+		k.settle()
+		u.runner.run(ctx, set, untilEnd)
+	case <-kept:
 	}
-}
-
-// tryOpen opens an offered release; nil where it can't be served, which is
-// said then.
-func (u *unit) tryOpen(ctx context.Context, rel *release.Release) *laneSet {
-	set, err := u.open(ctx, rel)
-	if err == nil {
-		return set
+	cancel()
+	<-kept
+	k.settle()
+	select {
+	case set := <-k.first: // it ended before it began
+		set.Close()
+	default:
 	}
-	if ctx.Err() == nil {
-		u.fail(rel, err)
-	}
-	rel.Close()
-	return nil
-}
-
-// open makes a release ready to serve: prepared, built or loaded, warmed, and
-// with lanes at every camera.
-func (u *unit) open(ctx context.Context, rel *release.Release) (*laneSet, error) {
-	u.state(modelPreparing, rel)
-	p, err := u.engines.Prepare(u.backend, rel, PrepareOptions{Precision: u.precision, Batch: u.batch})
-	if err != nil {
-		return nil, err
-	}
-	e, err := u.engines.Open(ctx, u.backend, p, func(BuildProgress) { u.state(modelBuilding, rel) })
-	if err != nil {
-		return nil, err
-	}
-	if err := warm(e, p); err != nil {
-		e.Close()
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		e.Close()
-		return nil, ctx.Err()
-	}
-	set, err := attach(e, p, u.views, u.runner.wake)
-	if err != nil {
-		return nil, err
-	}
-	set.serve = func() { u.serve(rel, p, set) }
-	return set, nil
 }
 
 // state notes what is being done for a release, while none serves; an engine
 // that serves goes on to do so.
 func (u *unit) state(state string, rel *release.Release) {
 	u.mu.Lock()
-	serving := u.status.State == modelServing
-	if !serving {
+	if u.status.State != modelServing {
 		u.status.State, u.status.Release = state, rel.Spec.Release
 	}
 	u.mu.Unlock()
 	u.log.Info(state, "model", u.name, "release", rel.Spec.Release)
-	u.progress(rel, state, nil)
+	u.say(rel, mqtt.Release{Phase: state})
 }
 
-func (u *unit) fail(rel *release.Release, err error) {
+// say tells the subscribers what is being done for a release.
+func (u *unit) say(rel *release.Release, r mqtt.Release) {
 	u.mu.Lock()
-	if u.status.State != modelServing {
-		u.status.State = modelFailed
+	if u.status.State == modelServing && u.status.Release == rel.Spec.Release {
+		r.State = string(release.Serving) // by the CPU
 	}
-	u.status.Reason = fmt.Sprintf("release %d: %v", rel.Spec.Release, err)
+	if r.Reason == "" {
+		r.Reason = u.interim()
+	}
 	u.mu.Unlock()
-	u.log.Error("release can't be served", "model", u.name, "release", rel.Spec.Release, "err", err)
-	// What is wrong with the release itself condemns it; a full disk doesn't.
-	if release.CodeOf(err) != "" {
-		u.report(rel, release.Rejected, err)
-	} else {
-		u.progress(rel, modelFailed, err)
-	}
+	u.progress(rel, r)
 }
 
 // giveUp notes that there is no release at all to serve.
 func (u *unit) giveUp(err error) {
+	u.lost.Store(true)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.status.State, u.status.Reason = modelFailed, err.Error()
+	u.status.State, u.failure = modelFailed, err.Error()
 }
 
 // serve makes the set's release the one that speaks. The runner calls it
 // between two frames.
-func (u *unit) serve(rel *release.Release, p *Prepared, set *laneSet) {
+func (u *unit) serve(set *laneSet) {
+	rel, p, e := set.rel, set.prepared, set.engine
 	spec := rel.Spec
-	source := mqtt.Model{Name: u.name, Release: spec.Release, Engine: set.engine.ID}
+	source := mqtt.Model{Name: u.name, Release: spec.Release, Engine: e.ID}
 	for _, w := range u.watches {
 		w.serve(source, p)
 	}
+	u.serving, u.streak = set, 0
 	u.top, u.first = make([]Score, p.Top), p.First
+	u.lost.Store(false)
 	u.mu.Lock()
 	s := &u.status
-	s.State, s.Reason, s.Release, s.Factory = modelServing, p.Note, spec.Release, rel.Factory
+	s.State, s.Release, s.Factory, s.Interim = modelServing, spec.Release, rel.Factory, set.interim
 	s.Precision, s.Coverage = p.Precision, p.Coverage
-	s.Engine = &EngineStatus{
-		ID: set.engine.ID, Backend: u.backend.Name(), Stored: set.engine.Stored,
-		Build: set.engine.Build.Seconds(), Load: set.engine.Load.Seconds(),
+	s.Engine = engineStatus(set)
+	u.note = p.Note
+	if !set.interim && spec.Release >= u.failed {
+		u.failure, u.failed, s.Build = "", 0, nil
 	}
+	interim := u.interim()
 	u.mu.Unlock()
 	u.log.Info("serving", "model", u.name, "release", spec.Release, "precision", p.Precision,
-		"backend", u.backend.Name(), "stored", set.engine.Stored, "build", set.engine.Build.Round(time.Millisecond),
-		"load", set.engine.Load.Round(time.Millisecond))
+		"backend", set.backend.Name(), "interim", set.interim, "stored", e.Stored,
+		"build", e.Build.Round(time.Millisecond), "load", e.Load.Round(time.Millisecond))
 	u.report(rel, release.Serving, nil)
+	if interim != "" {
+		u.progress(rel, mqtt.Release{State: string(release.Serving), Reason: interim})
+	}
+	u.stir()
 }
+
+// brokenAfter is how many frames in a row an engine fails on before it is
+// opened again.
+const brokenAfter = 10
 
 // sink takes each frame's result in the runner's goroutine.
 func (u *unit) sink(r *Result) {
@@ -267,12 +204,62 @@ func (u *unit) sink(r *Result) {
 		u.log.Info("frames are classified again", "model", u.name, "camera", r.Stream.camera)
 	}
 	u.failing[i] = r.Err != nil
+	if !r.Engine {
+		if r.Err == nil {
+			u.streak = 0
+		}
+		return
+	}
+	if u.streak++; u.streak == brokenAfter {
+		u.serving.fault = r.Err
+		select {
+		case u.broken <- u.serving:
+		default: // an earlier set's; the keeper looks at which it is
+		}
+	}
+}
+
+// interim says that the CPU serves and why; u.mu is held.
+func (u *unit) interim() string {
+	if !u.status.Interim {
+		return ""
+	}
+	engine := properName(u.backend) + "'s engine"
+	switch {
+	case u.build != nil && u.build.backend == u.backend.Name():
+		return "the CPU serves while " + engine + " is built"
+	case u.status.Build != nil && u.status.Build.NextTry != nil:
+		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
+	}
+	return "the CPU serves until " + engine + " is there"
+}
+
+func properName(b Backend) string {
+	switch name := b.Name(); name {
+	case "tensorrt":
+		return "TensorRT"
+	case "ort":
+		return "ONNX Runtime"
+	default:
+		return name
+	}
 }
 
 // Status returns the model's status.
 func (u *unit) Status() ModelStatus {
 	u.mu.Lock()
 	s := u.status
+	var why []string
+	for _, text := range []string{u.failure, u.interim(), u.note} {
+		if text != "" {
+			why = append(why, text)
+		}
+	}
+	s.Reason = strings.Join(why, "; ")
+	s.Builds = s.Builds.clone()
+	if u.build != nil {
+		s.Build = u.build.status(s.Build)
+	}
 	u.mu.Unlock()
 	for _, w := range u.watches {
 		s.Frames += w.frames.Load()

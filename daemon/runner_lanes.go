@@ -1,0 +1,239 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sightd/sightd/camera"
+	"github.com/sightd/sightd/release"
+)
+
+// stream is one camera's frames for one engine: a lane of the camera's ring,
+// with each of its slots bound to the engine once.
+type stream struct {
+	index    int // among the model's views
+	camera   string
+	lane     *camera.Lane
+	bindings []Binding // by slot; none with batches
+}
+
+// Result is what one frame gave. It belongs to the runner and is overwritten
+// by the next frame; a sink copies what it keeps.
+type Result struct {
+	Stream  *stream
+	Frame   camera.Frame
+	Scores  []float32     // probabilities by class
+	Started time.Duration // monotonic time when the engine began
+	Infer   time.Duration // until the result was there; a batch's share of it
+	Err     error         // no scores: the frame couldn't be read, or the engine failed
+	Engine  bool          // it is the engine that failed
+}
+
+// errNotFinite is a frame whose scores hold NaN or infinity: the engine's
+// arithmetic is broken, or its cache fits another model.
+var errNotFinite = errors.New("the engine's scores hold NaN or infinity")
+
+// laneSet is a warmed engine with the streams that it serves: what a swap
+// hands over whole.
+type laneSet struct {
+	engine  *OpenedEngine
+	streams []*stream
+	batch   int // frames that run together at most
+	frame   int // bytes of one frame
+	classes int
+	release func() // gives lanes and engine back; nil after close
+	serve   func() // called when the set begins to serve, between two frames; may be nil
+
+	// What a unit serves with it.
+	rel      *release.Release
+	prepared *Prepared
+	backend  Backend
+	interim  bool  // the CPU, until the unit's own back end has an engine
+	fault    error // why frame after frame fails, once they do
+
+	// What is under way on the engine's lanes: busy runs from the oldest on, round
+	// the end. They end in the order in which they began, so each camera's results
+	// come in order. Of the runner alone.
+	runs   []run
+	oldest int
+	busy   int
+}
+
+// run is what one of the engine's lanes does.
+type run struct {
+	pixels  []byte    // of the frames that run together; nil with batch 1
+	bound   []Binding // by count of frames in pixels, from 1
+	frames  []camera.Frame
+	from    []*stream
+	binding Binding // of the run under way
+	started time.Duration
+}
+
+// Close frees bindings, lanes and engine.
+func (s *laneSet) Close() {
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+}
+
+// fed is whether the lanes of all sources whose every frame counts hold a
+// frame: the old lanes hold all before it then.
+func (s *laneSet) fed() bool {
+	for _, st := range s.streams {
+		if st.lane.Each() && !st.lane.Waiting() && !st.lane.Ended() {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *laneSet) ended() bool {
+	for _, st := range s.streams {
+		if !st.lane.Ended() {
+			return false
+		}
+	}
+	return true
+}
+
+// free is the run of a free lane; where all are busy it waits for the oldest.
+// Only then is a frame taken, so that none grows old waiting for a lane.
+func (r *runner) free(set *laneSet) *run {
+	if set.busy == len(set.runs) {
+		r.finish(set)
+	}
+	n := &set.runs[(set.oldest+set.busy)%len(set.runs)]
+	n.frames, n.from = n.frames[:0], n.from[:0]
+	return n
+}
+
+// single starts a stream's next frame where it lies in the ring. It is false
+// where there is none.
+func (r *runner) single(set *laneSet, s *stream) bool {
+	n := r.free(set)
+	f, ok := r.take(s)
+	if !ok {
+		return false
+	}
+	if f.Err != "" {
+		r.unread(set, s, f)
+		return true
+	}
+	n.frames, n.from = append(n.frames, f), append(n.from, s)
+	r.start(set, n, s.bindings[f.Slot])
+	return true
+}
+
+// together copies the newest frames of the streams behind each other and runs
+// them as one batch. It waits for none: those that are there go.
+func (r *runner) together(set *laneSet) bool {
+	worked := false
+	n := r.free(set)
+	for _, s := range set.streams {
+		f, ok := r.take(s)
+		if !ok {
+			continue
+		}
+		worked = true
+		if f.Err != "" {
+			r.unread(set, s, f)
+			continue
+		}
+		n.gather(set.frame, s, f)
+		if len(n.frames) == set.batch {
+			r.flush(set, n)
+			n = r.free(set)
+		}
+	}
+	r.flush(set, n)
+	return worked
+}
+
+// one runs a single frame also where frames run in batches.
+func (r *runner) one(set *laneSet, s *stream) bool {
+	if set.batch == 1 {
+		return r.single(set, s)
+	}
+	n := r.free(set)
+	f, ok := r.take(s)
+	switch {
+	case !ok:
+		return false
+	case f.Err != "":
+		r.unread(set, s, f)
+	default:
+		n.gather(set.frame, s, f)
+		r.flush(set, n)
+	}
+	return true
+}
+
+// unread says that a frame couldn't be read, when all before it have been said.
+func (r *runner) unread(set *laneSet, s *stream, f camera.Frame) {
+	r.drain(set)
+	s.lane.Release(f)
+	r.result = Result{Stream: s, Frame: f, Started: monotonic(), Err: errors.New(f.Err)}
+	r.sink(&r.result)
+}
+
+// gather copies a frame behind those that wait to run with it.
+func (n *run) gather(size int, s *stream, f camera.Frame) {
+	copy(n.pixels[len(n.frames)*size:][:size], s.lane.Slots()[f.Slot])
+	s.lane.Release(f)
+	n.frames, n.from = append(n.frames, f), append(n.from, s)
+}
+
+func (r *runner) flush(set *laneSet, n *run) {
+	if len(n.frames) > 0 {
+		r.start(set, n, n.bound[len(n.frames)-1])
+	}
+}
+
+// start begins a run on a free lane.
+func (r *runner) start(set *laneSet, n *run, b Binding) {
+	n.binding, n.started = b, monotonic()
+	if err := set.engine.Start(b); err != nil {
+		r.drain(set) // those before it come first
+		r.done(set, n, err)
+		return
+	}
+	set.busy++
+}
+
+// finish waits for the oldest run and says what it gave.
+func (r *runner) finish(set *laneSet) {
+	n := &set.runs[set.oldest]
+	err := set.engine.Wait(n.binding)
+	set.oldest = (set.oldest + 1) % len(set.runs)
+	set.busy--
+	r.done(set, n, err)
+}
+
+// drain finishes all that is under way.
+func (r *runner) drain(set *laneSet) {
+	for set.busy > 0 {
+		r.finish(set)
+	}
+}
+
+// done gives a run's frames back, where they lay in the ring, and hands its
+// results to the sink.
+func (r *runner) done(set *laneSet, n *run, err error) {
+	share := (monotonic() - n.started) / time.Duration(len(n.frames))
+	if n.pixels == nil {
+		n.from[0].lane.Release(n.frames[0])
+	}
+	if err != nil {
+		err = fmt.Errorf("engine: %w", err)
+	}
+	for i, f := range n.frames {
+		res := &r.result
+		*res = Result{Stream: n.from[i], Frame: f, Started: n.started, Infer: share, Err: err, Engine: err != nil}
+		if err == nil {
+			res.Scores = n.binding.Scores()[i*set.classes : (i+1)*set.classes]
+		}
+		r.sink(res)
+	}
+}
