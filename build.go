@@ -19,16 +19,14 @@ import (
 
 type buildCmd struct {
 	modelFlags
-	Release           string      `arg:"" help:"model.yaml, a release's folder, or a .tar.zst."`
-	Output            string      `short:"o" placeholder:"FILE" help:"Copy the engine there too, and what it depends on beside it as .json."`
-	Batch             int         `default:"1" help:"Images in a run at most."`
-	Device            string      `enum:"release,gpu,dla" default:"release" help:"gpu, dla, or release: where the release's placement says."`
-	Cores             string      `default:"auto" help:"With --device dla, how many DLA cores; auto: all."`
-	Workspace         daemon.Size `default:"1GiB" placeholder:"SIZE" help:"What a layer may take of the GPU's memory while it runs; 0: no limit (${default})."`
-	OptimizationLevel string      `enum:"auto,0,1,2,3,4,5" default:"auto" help:"TensorRT's builder optimisation level: the higher, the longer it builds for a quicker engine."`
-	ForceINT8         bool        `name:"force-int8" help:"TensorRT: every layer that can be is INT8, whatever it costs; to test a calibration cache."`
-	Engines           string      `placeholder:"DIR" help:"Folder of stored engines, such as engines in a daemon's state_dir; default: the user's cache."`
-	JSON              bool        `name:"json" help:"One JSON document."`
+	Release   string      `arg:"" help:"model.yaml, a release's folder, or a .tar.zst."`
+	Output    string      `short:"o" placeholder:"FILE" help:"Copy the engine there too, and what it depends on beside it as .json."`
+	Batch     int         `default:"1" help:"Images in a run at most."`
+	Device    string      `enum:"release,gpu,dla" default:"release" help:"gpu, dla, or release: where the release's placement says."`
+	Cores     string      `default:"auto" help:"With --device dla, how many DLA cores; auto: all."`
+	Workspace daemon.Size `default:"1GiB" placeholder:"SIZE" help:"What a layer may take of the GPU's memory while it runs; 0: no limit (${default})."`
+	ForceINT8 bool        `name:"force-int8" help:"TensorRT: every layer that can be is INT8, whatever it costs; to test a calibration cache."`
+	JSON      bool        `name:"json" help:"One JSON document."`
 }
 
 // builtJSON is build --json.
@@ -68,11 +66,8 @@ func (c *buildCmd) Run(a *app) error {
 	}
 	defer rel.Close()
 	o := c.options(a)
-	o.Batch, o.Output, o.Engines = c.Batch, c.Output, c.Engines
+	o.Batch, o.Output = c.Batch, c.Output
 	o.Workspace, o.ForceINT8 = int64(c.Workspace), c.ForceINT8
-	if c.OptimizationLevel != "auto" {
-		o.Optimisation = c.OptimizationLevel
-	}
 	if c.Device != "release" {
 		wish := dla.Wish(rel.Spec.Placement)
 		wish.Device, wish.Cores = c.Device, c.Cores

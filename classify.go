@@ -18,13 +18,21 @@ type modelFlags struct {
 	Threads   int    `default:"0" help:"Threads of the CPU's engine; 0: one a core."`
 
 	Quantization string `enum:"auto,implicit,explicit" default:"auto" help:"How TensorRT is told of INT8: implicit (calibration table), explicit (Q/DQ nodes), or auto: implicit up to TensorRT 10."`
+
+	OptimizationLevel string `enum:"auto,0,1,2,3,4,5" default:"auto" help:"TensorRT's builder optimisation level: the higher, the longer it builds for a quicker engine."`
+	Engines           string `placeholder:"DIR" help:"Folder of stored engines, such as engines in a daemon's state_dir; default: the user's cache."`
 }
 
 // options are the flags as package daemon knows them.
 func (f modelFlags) options(a *app) daemon.ModelOptions {
+	level := f.OptimizationLevel
+	if level == "auto" {
+		level = ""
+	}
 	return daemon.ModelOptions{
 		BackendOptions: daemon.BackendOptions{
 			Name: f.Backend, Threads: f.Threads, Quantization: f.Quantization, Workspace: defaultWorkspace,
+			Optimisation: level, Engines: f.Engines,
 			Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		},
 		Precision: f.precision(),

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,9 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	o.Model.Engines = filepath.Join(dir, "engines")
+	if o.Model.Engines, err = benchEngines(dir, o.Model.Engines); err != nil {
+		return nil, err
+	}
 	o.Batch = max(o.Batch, 1)
 	o.Model.Batch = o.Batch
 	step := o.Step
@@ -146,6 +149,23 @@ func Bench(ctx context.Context, rel *release.Release, o BenchOptions) (*BenchRes
 	return res, nil
 }
 
+// benchEngines is where engines are kept in a benchmark's state directory: the
+// folder given, where there is one, so that what it holds needs no building.
+func benchEngines(dir, given string) (string, error) {
+	engines := filepath.Join(dir, "engines")
+	if given == "" {
+		return engines, nil
+	}
+	given, err := filepath.Abs(given)
+	if err == nil {
+		err = os.MkdirAll(given, 0o755)
+	}
+	if err == nil {
+		err = os.Symlink(given, engines)
+	}
+	return engines, err
+}
+
 // sample is one measurement.
 type sample struct {
 	frames    int
@@ -195,6 +215,8 @@ func benchPipeline(ctx context.Context, rel *release.Release, dir string, o Benc
 	cfg.Device, cfg.HTTP.Listen = "bench", ""
 	cfg.MQTT.Embedded = "127.0.0.1:0"
 	cfg.Inference.Backend, cfg.Inference.Threads = o.Model.Name, o.Model.Threads
+	cfg.Inference.Quantization, cfg.Inference.Workspace = o.Model.Quantization, Size(o.Model.Workspace)
+	cfg.Inference.Optimisation = cmp.Or(o.Model.Optimisation, "auto")
 	cfg.Inference.Batch = Batch(o.Batch)
 	for i := range o.Batch {
 		name := "bench"

@@ -115,7 +115,7 @@ func TestFullConfigurationIsReadWhole(t *testing.T) {
 			{Name: "lite0", Release: "/usr/share/sightd/lite0", Placement: &PlacementOverride{Device: &device, Cores: &cores}, WhileBuilding: "wait"},
 			{Name: "squeezenet", Release: filepath.Join(dir, "models/model.yaml"), WhileBuilding: "cpu"},
 		},
-		Inference: InferenceConfig{Backend: "ort", Threads: 2, Batch: 4, Workspace: 512 << 20},
+		Inference: InferenceConfig{Backend: "ort", Threads: 2, Batch: 4, Workspace: 512 << 20, Quantization: "auto", Optimisation: "auto"},
 		Events: Events{
 			Mode: "every", MinScore: 0.4, Hold: milliseconds(250), MaxRate: 2.5,
 			Labels: LabelsConfig{Allow: []string{"cat", "dog"}, Deny: []string{"tiger cat"}, MinScore: map[string]float64{"dog": 0.8}},

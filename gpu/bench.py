@@ -91,6 +91,13 @@ class Bench:
             flags += ["--quantization", quantization]
         if batch:
             flags += ["--batch", batch]
+        return flags + self.kept()
+
+    def kept(self):
+        """Flags by which all commands share engines: one built by one is loaded by the others."""
+        flags = ["--engines", self.out / "engines"]
+        if self.options.level is not None:
+            flags += ["--optimization-level", self.options.level]
         return flags
 
     def quantizations(self):
@@ -101,7 +108,7 @@ class Bench:
         key = (model.name, batch)
         if key not in self.plans:
             path = self.out / f"{model.name}-{batch}.engine"
-            self.sightd(f"build-{model.name}-{batch}", "build", model.yaml, "--batch", batch, "-o", path)
+            self.sightd(f"build-{model.name}-{batch}", "build", model.yaml, "--backend", "tensorrt", "--batch", batch, *self.kept(), "-o", path)
             self.plans[key] = path
         return self.plans[key]
 
@@ -303,7 +310,7 @@ def started(b, m, state, which):
         "device": "bench", "state_dir": str(state / "state"), "control_socket": str(state / "control.sock"),
         "cameras": [{"name": "video", "source": f"file:{VIDEO}?loop=true"}],
         "models": [{"name": m.name, "release": str(m.yaml), "while_building": "wait"}],
-        "inference": {"backend": "tensorrt"}, "mqtt": {"embedded": f"127.0.0.1:{free_port()}"}, "http": {"listen": page},
+        "inference": {"backend": "tensorrt", **({} if b.options.level is None else {"optimization_level": b.options.level})}, "mqtt": {"embedded": f"127.0.0.1:{free_port()}"}, "http": {"listen": page},
     }))
     begin = time.monotonic()
     with (b.raw / f"start-{which}.err").open("w") as log, subprocess.Popen([SIGHTD, "run", "-c", config], stdout=log, stderr=log) as p:
@@ -450,6 +457,7 @@ def main():
     parser.add_argument("--budget", type=float, default=3600, metavar="SECONDS", help="what hasn't been measured by then is skipped (3600)")
     parser.add_argument("--only", metavar="NAMES", help=f"of {', '.join(PARTS)}, with commas between")
     parser.add_argument("--models", metavar="NAMES", help="these models only, in this order")
+    parser.add_argument("--level", type=int, choices=range(6), help="TensorRT's builder optimisation level: the lower, the quicker builds are")
     parser.add_argument("--jobs", type=int, default=4, help="accuracies measured at once (4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed, which take all sides in turn (3)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement of the speed (3)")
