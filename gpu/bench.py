@@ -310,7 +310,7 @@ def started(b, m, state, which):
         "device": "bench", "state_dir": str(state / "state"), "control_socket": str(state / "control.sock"),
         "cameras": [{"name": "video", "source": f"file:{VIDEO}?loop=true"}],
         "models": [{"name": m.name, "release": str(m.yaml), "while_building": "wait"}],
-        "inference": {"backend": "tensorrt", **({} if b.options.level is None else {"optimization_level": b.options.level})}, "mqtt": {"embedded": f"127.0.0.1:{free_port()}"}, "http": {"listen": page},
+        "inference": {"backend": "tensorrt", **({} if b.options.level is None else {"optimisation": str(b.options.level)})}, "mqtt": {"embedded": f"127.0.0.1:{free_port()}"}, "http": {"listen": page},
     }))
     begin = time.monotonic()
     with (b.raw / f"start-{which}.err").open("w") as log, subprocess.Popen([SIGHTD, "run", "-c", config], stdout=log, stderr=log) as p:
