@@ -32,10 +32,10 @@ func (c *benchCmd) Run(a *app) error {
 	}
 	defer rel.Close()
 	model := c.options(a)
-	model.Batch = c.Batch
 	bar := progress(a, 1+2*c.Rounds, "measuring", "rounds")
 	res, err := daemon.Bench(a.ctx, rel, daemon.BenchOptions{
 		Model:   model,
+		Batch:   c.Batch,
 		Against: c.against(),
 		Source:  c.Source, Frames: c.Frames, Round: c.Round, Rounds: c.Rounds, Version: version,
 		Step: func(text string) { bar.Describe(text); _ = bar.Add(1) },

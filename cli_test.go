@@ -22,6 +22,9 @@ import (
 // All temporary files of the tests, and of the programs that they start, are
 // below one folder. What is there at the end was left behind, and is a fault.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "build-child" || os.Args[1] == "probe-child") {
+		main() // a child of a command that a test runs in its own process
+	}
 	temp, err := os.MkdirTemp("", "sightd-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -36,6 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
 		os.RemoveAll(filepath.Join(temp, "cache"))
+		os.RemoveAll(filepath.Join(temp, fmt.Sprintf("sightd-double-%d", os.Getuid())))
 		left, err := os.ReadDir(temp)
 		if status == 0 && (err != nil || len(left) > 0) {
 			fmt.Fprintln(os.Stderr, "left behind among the temporary files:", left, err)

@@ -19,9 +19,16 @@ import (
 
 	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/mqtt"
+	"github.com/sightd/sightd/trt"
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "build-child" {
+		os.Exit(trt.Child(os.Args[2]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "probe-child" {
+		os.Exit(trt.ProbeChild(strings.Join(os.Args[2:], "")))
+	}
 	os.Setenv("SIGHTD_ONNXRUNTIME", filepath.Join(testenv.Root(), "lib/sightd/libonnxruntime.so"))
 	goleak.VerifyTestMain(m)
 }

@@ -117,7 +117,7 @@ func readNote(path string, source []byte) (*Prepared, error) {
 
 func sourceOf(back Backend, rel *release.Release, o PrepareOptions) (source, error) {
 	spec := rel.Spec
-	o.Precision = cmp.Or(o.Precision, spec.Precision)
+	o.Precision, o.Batch = cmp.Or(o.Precision, spec.Precision), max(o.Batch, 1)
 	src := source{
 		Input: spec.Input, Output: spec.Output, Coverage: spec.Coverage, KeepFP: spec.KeepFP,
 		Placement: spec.Placement, Backend: back.Name(), Identity: back.Identity(), Options: o,

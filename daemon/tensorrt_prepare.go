@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sightd/sightd/calibcache"
 	"github.com/sightd/sightd/dla"
@@ -104,6 +105,18 @@ func (t *tensorRT) job(p *Prepared, explicit bool) trt.Job {
 		j.StronglyTyped, j.INT8, j.FP16, j.ForceINT8 = true, false, false, false
 	}
 	return j
+}
+
+// Placed is where the engine of a prepared graph runs: gpu, dla0, or dla0,dla1.
+func (t *tensorRT) Placed(p *Prepared) string {
+	if p.Device() != "dla" {
+		return "gpu"
+	}
+	var names []string
+	for _, core := range p.TensorRT.Cores {
+		names = append(names, fmt.Sprintf("dla%d", core))
+	}
+	return strings.Join(names, ",")
 }
 
 // remark adds to the note.

@@ -282,6 +282,9 @@ func (q *quantizer) linear(l *layer, in *grid) {
 // 128. Layers that share weights get each their own: the scales differ where the
 // biases or axes do, and ONNX Runtime's exact mode fails on shared ones.
 func (q *quantizer) weight(name string, l *linear, values []int8, scales []float32, wide bool) string {
+	if !q.o.Unsigned && len(l.dims) == 2 {
+		return q.quantisedMatrix(name, l, values, scales)
+	}
 	tensor := int8Tensor
 	if wide {
 		tensor = uint8Tensor
@@ -289,6 +292,26 @@ func (q *quantizer) weight(name string, l *linear, values []int8, scales []float
 	bytes := q.initializer(tensor(q.unique(name+"_quantized"), l.dims, values))
 	zeros := tensor(q.unique(name+"_zero_point"), []int64{int64(len(scales))}, make([]int8, len(scales)))
 	return q.perChannel(bytes, q.unique(name+"_dequantized"), scales, l.axis, zeros)
+}
+
+// quantisedMatrix gives a matrix product its weights for TensorRT: as floating-point
+// numbers on their grid, quantised and dequantised. With bytes in the file TensorRT
+// 8.6.1 fails to build (convertMyelinWeightsToFp32), which it doesn't for
+// convolutions.
+func (q *quantizer) quantisedMatrix(name string, l *linear, values []int8, scales []float32) string {
+	floats := make([]float32, len(values))
+	for i, v := range values {
+		floats[i] = float32(v) * scales[l.channel(i)]
+	}
+	n := []int64{int64(len(scales))}
+	raw := q.initializer(floatTensor(q.unique(name+"_rounded"), l.dims, floats...))
+	scale := q.initializer(floatTensor(q.unique(name+"_scale"), n, scales...))
+	zero := q.initializer(int8Tensor(q.unique(name+"_zero_point"), n, make([]int8, len(scales))))
+	axis := intAttr("axis", int64(l.axis))
+	bytes, out := q.unique(name+"_quantized"), q.unique(name+"_dequantized")
+	q.create("QuantizeLinear", bytes, []string{raw, scale, zero}, []string{bytes}, axis)
+	q.create("DequantizeLinear", out, []string{bytes, scale, zero}, []string{out}, axis)
+	return out
 }
 
 // perChannel dequantises an initialiser with a scale for each index along axis.

@@ -53,12 +53,23 @@ def faults(model):
         scale, zero = constants.get(n.input[1]), constants.get(n.input[2])
         axis = next((a.i for a in n.attribute if a.name == "axis"), 1)
         weights = constants.get(n.input[0])
+        # The weights of a matrix product are floats that the graph quantises: with
+        # bytes there, TensorRT 8.6.1 fails to build.
+        matrix = n.op_type == "QuantizeLinear" and weights is not None and weights.ndim == 2
+        behind = makers.get(n.input[0])
+        if n.op_type == "DequantizeLinear" and behind is not None and behind.op_type == "QuantizeLinear" and behind.input[0] in constants:
+            weights = np.zeros(constants[behind.input[0]].shape, np.int8)
+        elif n.op_type == "DequantizeLinear" and weights is not None and weights.ndim == 2:
+            found.append(f"{n.name}: bytes as the weights of a matrix product")
         if scale is None or zero is None or not (scale > 0).all():
             found.append(f"{n.name}: scale or zero point")
         elif zero.any() or zero.dtype != np.int8:
             found.append(f"{n.name}: zero point {zero.dtype} {zero.max()}")
         elif scale.ndim > 0 and weights is None:
             found.append(f"{n.name}: a scale a channel for an activation")
+        elif matrix:
+            if weights.dtype != np.float32 or scale.shape != (weights.shape[axis],):
+                found.append(f"{n.name}: {weights.dtype} and {scale.shape} for a matrix of {weights.shape}")
         elif weights is not None and weights.dtype != np.int8:
             found.append(f"{n.name}: {weights.dtype} constants")
         elif weights is not None:
