@@ -47,11 +47,18 @@ func (b *lockedBuffer) String() string {
 // At the end of the test it is gone.
 func startService(t *testing.T, config string, flags ...string) *service {
 	t.Helper()
+	return startServiceIn(t, nil, config, flags...)
+}
+
+// startServiceIn is startService with more in its environment.
+func startServiceIn(t *testing.T, env []string, config string, flags ...string) *service {
+	t.Helper()
 	s := &service{
 		t: t, control: filepath.Join(filepath.Dir(config), "control.sock"),
 		log: new(lockedBuffer), ended: make(chan int, 1),
 	}
 	cmd := exec.Command(testenv.Sightd(t), append([]string{"run", "-c", config}, flags...)...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 
 const maxConfig = 1 << 20
 
-// otherVariables start with SIGHTD_ and are no keys of the configuration.
-var otherVariables = []string{"SIGHTD_ONNXRUNTIME", "SIGHTD_TENSORRT"}
+// otherVariables start with SIGHTD_ and are no keys of the configuration; the last
+// rules the double that stands in for TensorRT in tests.
+var otherVariables = []string{"SIGHTD_ONNXRUNTIME", "SIGHTD_TENSORRT", "SIGHTD_TRT_DOUBLE"}
 
 // LoadConfig reads a configuration: defaults, the file over them, and the
 // variables of environ (NAME=VALUE) that start with SIGHTD_ over that, such as

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/trt/double"
+)
+
+// The double stands in for TensorRT here; package trt holds it to the suite that the
+// real library passes.
+
+// onDouble starts a daemon with the double, which the script's lines rule.
+func onDouble(t *testing.T, config string, lines ...string) *service {
+	t.Helper()
+	script := double.Script(t, append([]string{"image 8 8", "classes 3"}, lines...)...)
+	return startServiceIn(t, []string{"SIGHTD_TENSORRT=" + double.Library(t), "SIGHTD_TRT_DOUBLE=" + script}, config)
+}
+
+func byTensorRT(s *daemon.Status) bool {
+	m := s.Models[0]
+	return m.Engine != nil && m.Engine.Backend == "tensorrt" && !m.Interim && m.Frames > 0
+}
+
+func byTheCPU(s *daemon.Status) bool {
+	m := s.Models[0]
+	return m.Engine != nil && m.Engine.Backend == "ort" && m.Interim && m.Frames > 0
+}
+
+func TestFirstBootIsServedByTheCPUUntilTheEngineIsBuilt(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:noise", "")
+	s := onDouble(t, config, "delay build 2s phase tactics")
+	interim := s.when("the CPU serves while the engine is built", func(s *daemon.Status) bool {
+		return byTheCPU(s) && s.Models[0].Build != nil && s.Models[0].Build.Phase == "tactics"
+	})
+	if !interim.Ready {
+		t.Errorf("with the CPU it isn't ready: %q", interim.Reasons)
+	}
+	after := s.when("TensorRT's engine serves", byTensorRT)
+	if m := after.Models[0]; m.Engine.Device != "gpu" || m.Engine.Stored || m.Errors > 0 || m.Builds["ok"] < 1 {
+		t.Errorf("after the hand-over: %+v, engine %+v", m, m.Engine)
+	}
+	if status := s.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+
+	again := onDouble(t, config, "fail build 11 \"nothing is to be built\"")
+	if m := again.when("the stored engine serves", byTensorRT).Models[0]; !m.Engine.Stored {
+		t.Errorf("the second start built again: %+v", m.Engine)
+	}
+	again.stop(syscall.SIGTERM)
+
+	// A flipped bit is found before TensorRT sees it.
+	engines, err := filepath.Glob(filepath.Join(state, "engines", "*.engine"))
+	if err != nil || len(engines) == 0 {
+		t.Fatal(err, engines)
+	}
+	for _, path := range engines {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)/2] ^= 1
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	third := onDouble(t, config)
+	if m := third.when("a damaged engine is built again", byTensorRT).Models[0]; m.Engine.Stored || m.Damaged < 1 {
+		t.Errorf("after a bit was flipped: %d damaged, %+v", m.Damaged, m.Engine)
+	}
+}
+
+func TestWithWaitNothingServesWhileTheEngineIsBuilt(t *testing.T) {
+	t.Parallel()
+	config, _ := serviceConfig(t, "test:noise", "")
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, config, []byte(strings.Replace(string(b), "{name: tiny,", "{name: tiny, while_building: wait,", 1)))
+	s := onDouble(t, config, "delay build 1h phase tactics")
+	waiting := s.when("it builds", func(s *daemon.Status) bool { return s.Models[0].State == "building" })
+	if waiting.Ready || len(waiting.Reasons) == 0 {
+		t.Errorf("ready %v, reasons %q", waiting.Ready, waiting.Reasons)
+	}
+	wantParts(t, waiting.Reasons[0], "tiny", "building")
+	if status := s.stop(syscall.SIGTERM); status != 0 { // within 5 s, builder and all
+		t.Errorf("exit status %d", status)
+	}
+}
+
+func TestBuildsThatFailLeaveTheCPUServing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ script, outcome, reason string }{
+		"refused": {`fail build 11 "node 3 (Conv): no such thing"`, "failed", "no such thing"},
+		"crash":   {"crash build", "crashed", "SIGABRT"},
+		"memory":  {`fail build 5 "out of memory"`, "failed", "out of memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config, _ := serviceConfig(t, "test:noise", "")
+			s := onDouble(t, config, c.script)
+			m := s.when("the build has failed and the CPU serves", func(s *daemon.Status) bool {
+				m := s.Models[0]
+				return byTheCPU(s) && m.Builds[c.outcome] > 0 && m.Build != nil && m.Build.NextTry != nil
+			}).Models[0]
+			wantParts(t, m.Reason, c.reason)
+			if m.Builds[c.outcome] != 1 {
+				t.Errorf("builds %v: it was tried again at once", m.Builds)
+			}
+		})
+	}
+}
