@@ -32,9 +32,12 @@ func TestOldEnginesGo(t *testing.T) {
 	t.Parallel()
 	s, b := testStore(t), &builder{}
 	paths := map[string]string{}
-	for graph, days := range map[string]int{"new": 0, "fresh": 29, "old": 31, "old but in use": 40} {
+	days := map[string]int{"new": 0, "fresh": 29, "old": 31, "old but in use": 40}
+	for graph := range days {
 		paths[graph] = open(t, s, b, graph).Path
-		used(t, sidecar(paths[graph]), days)
+	}
+	for graph, n := range days {
+		used(t, sidecar(paths[graph]), n)
 	}
 	release := inUse.hold(paths["old but in use"])
 	defer release()
@@ -63,9 +66,11 @@ func TestLeastUsedGoWhereThereIsNoRoom(t *testing.T) {
 	t.Parallel()
 	s, b := testStore(t), &builder{}
 	var paths []string
-	for i, graph := range []string{"0000", "1111", "2222", "3333"} {
+	for _, graph := range []string{"0000", "1111", "2222", "3333"} {
 		paths = append(paths, open(t, s, b, graph).Path)
-		used(t, sidecar(paths[i]), i)
+	}
+	for i, path := range paths {
+		used(t, sidecar(path), i)
 	}
 	release := inUse.hold(paths[3])
 	s.prune(engineAge, 3*4)
