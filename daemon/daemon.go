@@ -182,6 +182,8 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 			return OpenBackend(context.Background(), o)
 		}
 	}
+	u.engines.Damaged = &u.damaged
+	u.engines.Insist = d.opts.pace != (pace{}) // the pace is the unit's own then
 	u.runner = newRunner(u.sink)
 	for i, c := range d.cfg.Cameras {
 		if len(c.Models) > 0 && !slices.Contains(c.Models, m.Name) {

@@ -77,6 +77,11 @@ func start(t *testing.T, c *Config, untilEnd bool) (*Daemon, <-chan error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d, runs(t, d)
+}
+
+// runs a daemon until the test ends, or it does.
+func runs(t *testing.T, d *Daemon) <-chan error {
 	ctx, cancel := context.WithCancel(t.Context())
 	done, ended := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -87,7 +92,7 @@ func start(t *testing.T, c *Config, untilEnd bool) (*Daemon, <-chan error) {
 		cancel()
 		<-ended
 	})
-	return d, done
+	return done
 }
 
 func testLog(t *testing.T) *slog.Logger {

@@ -41,9 +41,6 @@ func (e *ErrBackOff) Error() string {
 // Unwrap is the error of the build, where this process tried it.
 func (e *ErrBackOff) Unwrap() error { return e.cause }
 
-// RetryAt is when the build may be tried again.
-func (e *ErrBackOff) RetryAt() time.Time { return e.Until }
-
 // failure is KEY.failed.json.
 type failure struct {
 	Count  int       `json:"count"`

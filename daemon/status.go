@@ -1,6 +1,11 @@
 package daemon
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Status is what the daemon says of itself: GET /api/v1/status, the control
 // socket and, in parts, MQTT's health. Times are UTC, durations seconds.
@@ -54,27 +59,49 @@ type EngineStatus struct {
 
 	Layers   map[string]int `json:"layers,omitempty"`   // how many compute in each precision
 	Unscaled int            `json:"unscaled,omitempty"` // tensors that the builder found no scale for
-}
-
-// placer is a back end that has more than one device.
-type placer interface {
-	// Placed is where the engine of a prepared graph runs: gpu, dla0, dla0,dla1.
-	Placed(p *Prepared) string
+	DLA      *DLAStatus     `json:"dla,omitempty"`
 }
 
 func engineStatus(set *laneSet) *EngineStatus {
 	e := set.engine
 	s := &EngineStatus{
 		ID: e.ID, Backend: set.backend.Name(), Stored: e.Stored,
-		Build: e.Build.Seconds(), Load: e.Load.Seconds(), Device: "cpu", Lanes: len(set.runs),
+		Build: e.Build.Seconds(), Load: e.Load.Seconds(), Device: deviceOf(set.prepared), Lanes: len(set.runs),
 	}
-	if p, ok := set.backend.(placer); ok {
-		s.Device = p.Placed(set.prepared)
+	r := e.Report
+	if r == nil {
+		return s
 	}
-	if r := e.Report; r != nil {
-		s.Layers, s.Unscaled = r.Layers, len(r.Unscaled)
+	s.Layers, s.Unscaled = r.Layers, len(r.Unscaled)
+	if r.DLA != nil {
+		s.DLA = &DLAStatus{
+			Layers: r.DLA.DLALayers, Share: r.DLA.Share, Pieces: len(r.DLA.Pieces),
+			Reformats: r.DLA.Reformats, OnGPU: r.DLA.OnGPU,
+		}
 	}
 	return s
+}
+
+// deviceOf is where the engine of a prepared graph runs: gpu, the DLA cores
+// that take turns, or cpu.
+func deviceOf(p *Prepared) string {
+	if p.TensorRT == nil {
+		return cmp.Or(p.Device(), "cpu")
+	}
+	var cores []string
+	for _, n := range p.TensorRT.Cores {
+		cores = append(cores, fmt.Sprintf("dla%d", n))
+	}
+	return cmp.Or(strings.Join(cores, ","), p.Device())
+}
+
+// DLAStatus is what TensorRT made of an engine for DLA.
+type DLAStatus struct {
+	Layers    int      `json:"layers"` // of the network that run there
+	Share     float64  `json:"share"`  // of all that run, 0 to 1
+	Pieces    int      `json:"pieces"`
+	Reformats int      `json:"reformats"` // layers that change a tensor's format alone
+	OnGPU     []string `json:"on_gpu"`    // layers that compute on the GPU
 }
 
 // BuildStatus is the build of an engine that is under way, or, after a failure,

@@ -49,6 +49,7 @@ type unit struct {
 	streak  int    // frames in a row that the engine failed on
 
 	errors    atomic.Uint64 // frames that gave no scores
+	damaged   atomic.Uint64 // stored engines that couldn't be used
 	lastFrame atomic.Int64  // monotonic nanoseconds, of the last that did
 	lost      atomic.Bool   // there is no release that can be served
 
@@ -165,7 +166,7 @@ func (u *unit) serve(set *laneSet) {
 	interim := u.interim()
 	u.mu.Unlock()
 	u.log.Info("serving", "model", u.name, "release", spec.Release, "precision", p.Precision,
-		"backend", set.backend.Name(), "interim", set.interim, "stored", e.Stored,
+		"backend", set.backend.Name(), "device", s.Engine.Device, "interim", set.interim, "stored", e.Stored,
 		"build", e.Build.Round(time.Millisecond), "load", e.Load.Round(time.Millisecond))
 	u.report(rel, release.Serving, nil)
 	if interim != "" {
@@ -264,6 +265,6 @@ func (u *unit) Status() ModelStatus {
 	for _, w := range u.watches {
 		s.Frames += w.frames.Load()
 	}
-	s.Errors = u.errors.Load()
+	s.Errors, s.Damaged = u.errors.Load(), u.damaged.Load()
 	return s
 }

@@ -53,7 +53,6 @@ type building struct {
 	unit    *unit
 	rel     *release.Release
 	backend string
-	damaged bool // a file of that engine was there before
 
 	began  time.Time // zero: nothing had to be built
 	ticker context.CancelFunc
@@ -69,9 +68,6 @@ func (w *building) progress(p BuildProgress) {
 		w.began = time.Now()
 		u.mu.Lock()
 		w.at, u.build = p, w
-		if w.damaged {
-			u.status.Damaged++
-		}
 		u.mu.Unlock()
 		u.state(modelBuilding, w.rel)
 		u.stir()

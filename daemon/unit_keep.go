@@ -188,10 +188,9 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 			k.drop([]*attempt{a})
 			return
 		}
-		var later interface{ RetryAt() time.Time }
-		if errors.As(o.err, &later) { // the store remembers earlier failures
-			a.failures = max(a.failures, 1)
-			a.next = later.RetryAt()
+		var noted *ErrBackOff
+		if errors.As(o.err, &noted) { // the store knows of failures before this start too
+			a.failures, a.next = noted.Count, noted.Until
 		} else {
 			a.failures++
 			a.next = time.Now().Add(k.u.pace.after(a.failures))

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 
 	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/release"
@@ -56,8 +54,7 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, e
 }
 
 func (u *unit) openWith(ctx context.Context, b Backend, rel *release.Release, p *Prepared) (*laneSet, error) {
-	_, missing := os.Stat(filepath.Join(u.engines.Dir, keyOf(b, p).ID()+".engine"))
-	w := &building{unit: u, rel: rel, backend: b.Name(), damaged: missing == nil}
+	w := &building{unit: u, rel: rel, backend: b.Name()}
 	e, err := u.engines.Open(ctx, b, p, w.progress)
 	w.end(err)
 	if err != nil {

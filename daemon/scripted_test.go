@@ -1,0 +1,184 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/sightd/sightd/release"
+)
+
+// scripted is a back end that does as it is told. Its engines keep the contract
+// of real ones; see TestEnginesKeepTheirContract.
+type scripted struct {
+	name   string
+	lanes  int
+	report *BuildReport
+
+	refuse error // of preparing
+	// building is called for each build, the first being 1; nil builds at once.
+	building func(ctx context.Context, n int, progress func(BuildProgress)) error
+	waiting  func() // called by each Wait; may be nil
+
+	mu     sync.Mutex
+	broken error // of running
+	builds int
+	loads  int
+	open   int // engines
+	most   int // runs that were under way at once
+	faults []string
+}
+
+func (b *scripted) Name() string     { return b.name }
+func (b *scripted) Identity() string { return "scripted" }
+
+func (b *scripted) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
+	if b.refuse != nil {
+		return nil, b.refuse
+	}
+	c, err := rel.Check(o.Precision)
+	if err != nil {
+		return nil, err
+	}
+	p := newPrepared(c, o)
+	p.holds(fmt.Appendf(nil, "%s %d", rel.Spec.Name, rel.Spec.Release), nil)
+	return p, nil
+}
+
+func (b *scripted) Build(ctx context.Context, p *Prepared, dir string, progress func(BuildProgress)) (*BuildReport, error) {
+	b.mu.Lock()
+	b.builds++
+	n := b.builds
+	b.mu.Unlock()
+	graph, _, err := p.graph()
+	if err != nil {
+		return nil, err
+	}
+	if b.building != nil {
+		if err := b.building(ctx, n, progress); err != nil {
+			return nil, err
+		}
+	}
+	return b.report, os.WriteFile(filepath.Join(dir, engineFile), graph, 0o644)
+}
+
+func (b *scripted) Load(p *Prepared, _ string) (Engine, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.loads++
+	b.open++
+	return &scriptedEngine{scripted: b, size: p.Width * p.Height * 3, classes: p.Classes, batch: p.Batch}, nil
+}
+
+// fail has engines fail, or work again.
+func (b *scripted) fail(err error) {
+	b.mu.Lock()
+	b.broken = err
+	b.mu.Unlock()
+}
+
+// counted is how much was done so far.
+func (b *scripted) counted() (builds, loads, open int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.builds, b.loads, b.open
+}
+
+type scriptedEngine struct {
+	*scripted
+	size, classes, batch int
+	busy                 int
+	closed               bool
+}
+
+type scriptedBinding struct {
+	engine *scriptedEngine
+	pixels []byte
+	n      int
+	scores []float32
+	busy   bool
+	closed bool
+}
+
+func (e *scriptedEngine) Lanes() int { return e.lanes }
+
+func (e *scriptedEngine) Bind(pixels []byte, n int) (Binding, error) {
+	if n < 1 || n > e.batch || len(pixels) != n*e.size {
+		return nil, fmt.Errorf("bind %d bytes as %d images", len(pixels), n)
+	}
+	return &scriptedBinding{engine: e, pixels: pixels, n: n, scores: make([]float32, n*e.classes)}, nil
+}
+
+// fault notes a use that the contract forbids.
+func (e *scriptedEngine) fault(wrong bool, what string) {
+	if wrong {
+		e.faults = append(e.faults, what)
+	}
+}
+
+func (e *scriptedEngine) Start(binding Binding) error {
+	b := binding.(*scriptedBinding)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.broken != nil {
+		return e.broken
+	}
+	e.fault(e.closed || b.closed, "started when closed")
+	e.fault(b.engine != e, "started with another engine's binding")
+	e.fault(b.busy, "a binding is in two runs")
+	e.fault(e.busy == e.lanes, "more runs than lanes")
+	b.busy = true
+	e.busy++
+	e.most = max(e.most, e.busy)
+	return nil
+}
+
+// Wait scores each image by its first byte.
+func (e *scriptedEngine) Wait(binding Binding) error {
+	b := binding.(*scriptedBinding)
+	if e.waiting != nil {
+		e.waiting()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fault(!b.busy, "waited for what wasn't started")
+	b.busy = false
+	e.busy--
+	if e.broken != nil {
+		return e.broken
+	}
+	for i := range b.n {
+		scores := b.scores[i*e.classes : (i+1)*e.classes]
+		for c := range scores {
+			scores[c] = 0.5 / float32(e.classes)
+		}
+		scores[int(b.pixels[i*e.size])%e.classes] += 0.5
+	}
+	return nil
+}
+
+func (e *scriptedEngine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fault(e.busy > 0, "closed while it runs")
+	if !e.closed {
+		e.closed = true
+		e.open--
+	}
+	return nil
+}
+
+func (b *scriptedBinding) Scores() []float32 { return b.scores }
+
+func (b *scriptedBinding) Close() error {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.engine.fault(b.busy, "a binding is closed while it runs")
+	b.closed = true
+	return nil
+}
+
+var errScripted = errors.New("as scripted")
