@@ -177,7 +177,13 @@ func (d *Daemon) tell(ctx context.Context) {
 		}
 		d.noteRetained()
 		s := d.Status()
-		b, err := json.Marshal(health(s, last, time.Since(since)))
+		h := health(s, last, time.Since(since))
+		for _, u := range d.units {
+			if t, ok := u.backend.(*tensorRT); ok {
+				h.Versions["tensorrt"], h.Versions["cuda"] = t.info.TensorRT.String(), t.info.CUDA.String()
+			}
+		}
+		b, err := json.Marshal(h)
 		if err != nil {
 			d.log.Error("write health", "err", err) // a temperature that is no number, say
 		} else {
