@@ -63,49 +63,18 @@ func (b *bareLoop) lanes() int { return max(b.model.Engine.Lanes(), 1) }
 
 // capture copies the source's first frames out of the ring.
 func (b *bareLoop) capture(ctx context.Context, o BenchOptions) (frames [][]byte, err error) {
-	cam, err := camera.New(benchSource(o))
-	if err != nil {
-		return nil, err
-	}
-	defer cam.Close()
-	lane, err := cam.AddLane(b.model.Geometry, 1)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- cam.Run(ctx) }()
-	wake := make(chan struct{}, 1)
-	lane.Notify(wake)
 	var decode, scale int64
-	for len(frames) < o.Frames && !lane.Ended() {
-		f, ok := lane.Take()
-		if !ok {
-			select {
-			case <-wake:
-				continue
-			case err := <-done:
-				if err == nil {
-					err = errors.New("the source ended")
-				}
-				return frames, err
-			case <-ctx.Done():
-				return frames, ctx.Err()
-			}
-		}
+	err = eachFrame(ctx, benchSource(o), b.model.Geometry, func(f camera.Frame, pixels []byte) (bool, error) {
 		if f.Err != "" {
-			return frames, errors.New(f.Err)
+			return false, errors.New(f.Err)
 		}
-		frames = append(frames, slices.Clone(lane.Slots()[f.Slot]))
+		frames = append(frames, slices.Clone(pixels))
 		decode, scale = decode+f.DecodeNS, scale+f.ScaleNS
-		lane.Release(f)
-	}
-	cancel()
-	<-done
+		return len(frames) < o.Frames, nil
+	})
 	n := float64(max(len(frames), 1)) * 1e6
 	b.decode, b.scale = float64(decode)/n, float64(scale)/n
-	return frames, nil
+	return frames, err
 }
 
 func benchSource(o BenchOptions) camera.Options {

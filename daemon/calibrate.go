@@ -111,59 +111,23 @@ func (r *DeviceCalibrated) decode(ctx context.Context, g camera.Geometry, to str
 	}
 	defer f.Close()
 	out := bufio.NewWriterSize(f, 1<<20)
-	cam, err := camera.New(camera.Options{Name: "images", Files: o.Files, Worker: o.Worker, Log: o.Log, Attempts: attempts})
-	if err != nil {
-		return err
-	}
-	defer cam.Close()
-	lane, err := cam.AddLane(g, 1)
-	if err != nil {
-		return err
-	}
-	wake := make(chan struct{}, 1)
-	lane.Notify(wake)
-	run, stop := context.WithCancel(ctx)
-	ran := make(chan error, 1)
-	go func() { ran <- cam.Run(run) }()
-	ended := false
-	defer func() {
-		stop()
-		if !ended {
-			<-ran
-		}
-	}()
-	for !lane.Ended() {
-		frame, ok := lane.Take()
-		if !ok {
-			select {
-			case <-wake:
-			case err := <-ran:
-				ended = true
-				if err == nil {
-					err = context.Cause(ctx)
-				}
-				if err != nil {
-					return err
-				}
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			continue
-		}
-		var err error
-		if frame.Err != "" {
-			r.Unreadable = append(r.Unreadable, UnreadableFile{o.Files[frame.File], frame.Err})
-		} else {
-			_, err = out.Write(lane.Slots()[frame.Slot])
-			r.Images++
-		}
-		lane.Release(frame)
-		if err != nil {
-			return fmt.Errorf("keep the decoded images: %w", err)
-		}
+	source := camera.Options{Name: "images", Files: o.Files, Worker: o.Worker, Log: o.Log, Attempts: attempts}
+	err = eachFrame(ctx, source, g, func(frame camera.Frame, pixels []byte) (bool, error) {
 		if o.Frame != nil {
 			o.Frame()
 		}
+		if frame.Err != "" {
+			r.Unreadable = append(r.Unreadable, UnreadableFile{o.Files[frame.File], frame.Err})
+			return true, nil
+		}
+		r.Images++
+		if _, err := out.Write(pixels); err != nil {
+			return false, fmt.Errorf("keep the decoded images: %w", err)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
 	}
 	if r.Images == 0 {
 		return errors.New("none of the images can be read")

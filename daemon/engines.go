@@ -116,9 +116,6 @@ func (s EngineStore) Stored(b Backend, p *Prepared) bool {
 	return err == nil
 }
 
-// ID is the name of the engine's files.
-func (s EngineStore) ID(b Backend, p *Prepared) string { return keyOf(b, p).ID() }
-
 func keyOf(b Backend, p *Prepared) engineKey {
 	return engineKey{
 		Backend: b.Name(), Identity: b.Identity(), Device: p.Device(),

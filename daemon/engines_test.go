@@ -23,6 +23,9 @@ type builder struct {
 	refuse   error // of loading, once
 }
 
+// ID is the name of the engine's files.
+func (s EngineStore) ID(b Backend, p *Prepared) string { return keyOf(b, p).ID() }
+
 func (b *builder) Name() string     { return "builder" }
 func (b *builder) Identity() string { return b.identity }
 

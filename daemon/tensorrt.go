@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/internal/durable"
 	"github.com/sightd/sightd/release"
@@ -179,16 +177,12 @@ func (t *tensorRT) keepTiming(from, to string, outcome trt.TimingOutcome) {
 const lanesOnGPU = 2
 
 func (t *tensorRT) Load(p *Prepared, path string) (Engine, error) {
-	plan, unmap, err := mapFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer unmap()
 	o := trt.LoadOptions{Lanes: lanesOnGPU, Graphs: true, Direct: p.TensorRT.Direct}
 	if len(p.TensorRT.Cores) > 0 {
 		o.Cores = p.TensorRT.Cores
 	}
-	e, err := trt.Load(plan, o)
+	e, err := trt.LoadFile(path, o)
+	t.sayLog()
 	if err != nil {
 		return nil, err
 	}
@@ -203,39 +197,36 @@ func (t *tensorRT) Load(p *Prepared, path string) (Engine, error) {
 
 var errOtherEngine = errors.New("the engine is of another model")
 
-// mapFile maps a file, which may be empty, for reading.
-func mapFile(path string) (_ []byte, unmap func(), err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if info.Size() == 0 {
-		return nil, func() {}, nil
-	}
-	b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, nil, fmt.Errorf("map %s: %w", path, err)
-	}
-	return b, func() { _ = unix.Munmap(b) }, nil
-}
-
 // tensorRTEngine gives trt's concrete bindings as the interface.
 type tensorRTEngine struct{ *trt.Engine }
 
-func (e tensorRTEngine) Bind(pixels []byte, n int) (Binding, error) { return e.Engine.Bind(pixels, n) }
-func (e tensorRTEngine) Start(b Binding) error                      { return e.Engine.Start(b.(*trt.Binding)) }
-func (e tensorRTEngine) Wait(b Binding) error                       { return e.Engine.Wait(b.(*trt.Binding)) }
-
-// Direct tells whether runs read the pixels where they lie, and whether they are
-// launched as CUDA graphs; of engines of TensorRT alone.
-func Direct(b Binding) (registered, graphs bool) {
-	if b, ok := b.(*trt.Binding); ok {
-		return b.Registered(), b.Graphs()
+// Bind has the binding run twice on each lane: TensorRT wants a plain run before one
+// is captured as a CUDA graph, and neither is to fall to a frame.
+func (e tensorRTEngine) Bind(pixels []byte, n int) (Binding, error) {
+	b, err := e.Engine.Bind(pixels, n)
+	if err != nil {
+		return nil, err
 	}
-	return false, false
+	for range 2 * e.Lanes() {
+		if err := e.Engine.Run(b); err != nil {
+			b.Close()
+			return nil, fmt.Errorf("warm up: %w", err)
+		}
+	}
+	return b, nil
+}
+func (e tensorRTEngine) Start(b Binding) error { return e.Engine.Start(b.(*trt.Binding)) }
+func (e tensorRTEngine) Wait(b Binding) error  { return e.Engine.Wait(b.(*trt.Binding)) }
+
+// sayLog passes on what TensorRT has logged in this process. Most of its warnings
+// are of no use to an operator.
+func (t *tensorRT) sayLog() {
+	trt.TakeLog(func(severity int, line string) {
+		switch {
+		case severity <= trt.LogError:
+			t.options.Log.Warn("tensorrt says", "error", line)
+		case severity == trt.Warning:
+			t.options.Log.Debug("tensorrt says", "warning", line)
+		}
+	})
 }

@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
+
+	"github.com/sightd/sightd/internal/sharedlib"
 )
 
 const (
@@ -25,12 +26,6 @@ const (
 
 	remedy = "run `make build`, install sightd's package, or set " + environment + " to the path of a libonnxruntime.so"
 )
-
-// machines are the ELF machines of the architectures that sightd is built for.
-var machines = map[string]elf.Machine{
-	"amd64": elf.EM_X86_64,
-	"arm64": elf.EM_AARCH64,
-}
 
 // initialize finds the library, has it loaded, and returns what the loader was
 // given: a path, or a bare name.
@@ -74,12 +69,7 @@ func initializeFrom(path string) error {
 
 // places are the paths where an installation has the library.
 func places() []string {
-	dirs := []string{"/usr/local/lib/sightd", "/usr/lib/sightd"}
-	if program, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(program), "..", "lib", "sightd")
-		dirs = slices.DeleteFunc(dirs, func(dir string) bool { return dir == beside })
-		dirs = slices.Insert(dirs, 0, beside)
-	}
+	dirs := sharedlib.Folders()
 	for i, dir := range dirs {
 		dirs[i] = filepath.Join(dir, "libonnxruntime.so")
 	}
@@ -105,35 +95,16 @@ func load(library string) error {
 	return err
 }
 
-// check looks into a library's headers for what the loader would refuse with
-// a worse message, or with none.
+// check looks into a library for what the loader would refuse with a worse
+// message, or with none.
 func check(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return bare(err)
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil {
-		return bare(err)
-	} else if !info.Mode().IsRegular() {
-		return errors.New("not a file")
-	}
-	library, err := elf.NewFile(file)
-	if err != nil {
-		return errors.New("not a shared library, or cut short")
-	}
-	if want, known := machines[runtime.GOARCH]; known && library.Machine != want {
-		return fmt.Errorf("built for %v: wanted %v", library.Machine, want)
-	}
-	symbols, err := library.DynamicSymbols()
-	if err != nil {
-		return errors.New("not a shared library, or cut short")
-	}
-	exports := func(s elf.Symbol) bool { return s.Name == "OrtGetApiBase" && s.Section != elf.SHN_UNDEF }
-	if !slices.ContainsFunc(symbols, exports) {
-		return errors.New("not ONNX Runtime: it has no OrtGetApiBase")
-	}
-	return checkVersion(library)
+	return sharedlib.Check(path, func(library *elf.File, symbols []elf.Symbol) error {
+		exports := func(s elf.Symbol) bool { return s.Name == "OrtGetApiBase" && s.Section != elf.SHN_UNDEF }
+		if !slices.ContainsFunc(symbols, exports) {
+			return errors.New("not ONNX Runtime: it has no OrtGetApiBase")
+		}
+		return checkVersion(library)
+	})
 }
 
 // checkVersion reads the release from the version of the library's symbols,
@@ -154,13 +125,4 @@ func checkVersion(library *elf.File) error {
 		}
 	}
 	return nil
-}
-
-// bare is a file error without operation and path, which the caller names.
-func bare(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }

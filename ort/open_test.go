@@ -31,16 +31,7 @@ func openAndSay(library string) {
 // and returns all that it and the library said.
 func openIn(t *testing.T, prefix, library string, environment ...string) string {
 	t.Helper()
-	program := filepath.Join(prefix, "bin", "sightd")
-	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	// Written by another process: a file that this one has written may still be
-	// open in a child just forked, and can't be run then.
-	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	command := exec.Command(program)
+	command := exec.Command(testenv.Install(t, prefix))
 	// The race detector would sleep a second at the program's end.
 	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "SIGHTD_ONNXRUNTIME=", "LD_LIBRARY_PATH=", openInstead+"="+library)
 	command.Env = append(command.Env, environment...)
@@ -49,19 +40,6 @@ func openIn(t *testing.T, prefix, library string, environment ...string) string 
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// wantSaid fails unless one line was said that has all the texts.
-func wantSaid(t *testing.T, said string, texts ...string) {
-	t.Helper()
-	for _, text := range texts {
-		if !strings.Contains(said, text) {
-			t.Errorf("said %q, want %q in it", said, text)
-		}
-	}
-	if strings.Contains(said, "\n") {
-		t.Errorf("said several lines: %q", said)
-	}
 }
 
 // install puts a link to the library at prefix/lib/sightd.
@@ -132,17 +110,17 @@ func TestOpenFindsTheLibrary(t *testing.T) {
 		t.Parallel()
 		prefix := t.TempDir()
 		install(t, prefix, library)
-		wantSaid(t, openIn(t, prefix, ""), "version: 1.")
+		testenv.WantLine(t, openIn(t, prefix, ""), "version: 1.")
 	})
 	t.Run("by the environment, which goes first", func(t *testing.T) {
 		t.Parallel()
 		prefix := t.TempDir()
 		install(t, prefix, "/dev/null")
-		wantSaid(t, openIn(t, prefix, "", "SIGHTD_ONNXRUNTIME="+library), "version: 1.")
+		testenv.WantLine(t, openIn(t, prefix, "", "SIGHTD_ONNXRUNTIME="+library), "version: 1.")
 	})
 	t.Run("by its path, which goes before that", func(t *testing.T) {
 		t.Parallel()
-		wantSaid(t, openIn(t, t.TempDir(), library, "SIGHTD_ONNXRUNTIME=/nowhere"), "version: 1.")
+		testenv.WantLine(t, openIn(t, t.TempDir(), library, "SIGHTD_ONNXRUNTIME=/nowhere"), "version: 1.")
 	})
 	t.Run("by the loader, at last", func(t *testing.T) {
 		t.Parallel()
@@ -152,7 +130,7 @@ func TestOpenFindsTheLibrary(t *testing.T) {
 		if err := os.Symlink(library, filepath.Join(elsewhere, "libonnxruntime.so.1")); err != nil {
 			t.Fatal(err)
 		}
-		wantSaid(t, openIn(t, t.TempDir(), "", "LD_LIBRARY_PATH="+elsewhere), "version: 1.")
+		testenv.WantLine(t, openIn(t, t.TempDir(), "", "LD_LIBRARY_PATH="+elsewhere), "version: 1.")
 	})
 }
 
@@ -167,24 +145,24 @@ func TestOpenSaysWhyItCannot(t *testing.T) {
 		if strings.HasPrefix(said, "version: ") {
 			t.Skip("ONNX Runtime is installed on this system")
 		}
-		wantSaid(t, said, filepath.Join(prefix, "lib/sightd/libonnxruntime.so"),
+		testenv.WantLine(t, said, filepath.Join(prefix, "lib/sightd/libonnxruntime.so"),
 			"/usr/local/lib/sightd/libonnxruntime.so", "/usr/lib/sightd/libonnxruntime.so", "loader", wayOut)
 	})
 	t.Run("asked for one that isn't there", func(t *testing.T) {
 		t.Parallel()
-		wantSaid(t, openIn(t, t.TempDir(), "/nowhere.so"), "library /nowhere.so: no such file", wayOut)
-		wantSaid(t, openIn(t, t.TempDir(), "", "SIGHTD_ONNXRUNTIME=/nowhere.so"), "library /nowhere.so: no such file", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), "/nowhere.so"), "library /nowhere.so: no such file", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), "", "SIGHTD_ONNXRUNTIME=/nowhere.so"), "library /nowhere.so: no such file", wayOut)
 	})
 	t.Run("a link to nothing, where it is installed", func(t *testing.T) {
 		t.Parallel()
 		prefix := t.TempDir()
 		path := install(t, prefix, "/nowhere.so")
-		wantSaid(t, openIn(t, prefix, ""), "library "+path+": no such file", wayOut)
+		testenv.WantLine(t, openIn(t, prefix, ""), "library "+path+": no such file", wayOut)
 	})
 	t.Run("not a library", func(t *testing.T) {
 		t.Parallel()
-		wantSaid(t, openIn(t, t.TempDir(), "/etc/passwd"), "library /etc/passwd: not a shared library", wayOut)
-		wantSaid(t, openIn(t, t.TempDir(), "/usr/lib"), "library /usr/lib: not a file", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), "/etc/passwd"), "library /etc/passwd: not a shared library", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), "/usr/lib"), "library /usr/lib: not a file", wayOut)
 	})
 	t.Run("for another processor", func(t *testing.T) {
 		t.Parallel()
@@ -193,17 +171,17 @@ func TestOpenSaysWhyItCannot(t *testing.T) {
 			binary.NativeEndian.PutUint16(library[machine:], s390)
 			return library
 		})
-		wantSaid(t, openIn(t, t.TempDir(), path), path+": built for EM_S390", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), path), path+": built for EM_S390", wayOut)
 	})
 	t.Run("cut short", func(t *testing.T) {
 		t.Parallel()
 		path := changed(t, func(library []byte) []byte { return library[:len(library)/2] })
-		wantSaid(t, openIn(t, t.TempDir(), path), path+": not a shared library, or cut short", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), path), path+": not a shared library, or cut short", wayOut)
 	})
 	t.Run("another library", func(t *testing.T) {
 		t.Parallel()
 		path := compile(t, "int answer = 42;")
-		wantSaid(t, openIn(t, t.TempDir(), path), path+": not ONNX Runtime", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), path), path+": not ONNX Runtime", wayOut)
 	})
 	t.Run("too old by its name", func(t *testing.T) {
 		t.Parallel()
@@ -212,17 +190,17 @@ func TestOpenSaysWhyItCannot(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := compile(t, old, "-Wl,--version-script="+versions)
-		wantSaid(t, openIn(t, t.TempDir(), path), path+": version 1.20.1 is too old: wanted ONNX Runtime 1.24 or later", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), path), path+": version 1.20.1 is too old: wanted ONNX Runtime 1.24 or later", wayOut)
 	})
 	t.Run("too old by its API", func(t *testing.T) {
 		t.Parallel()
 		path := compile(t, old)
-		wantSaid(t, openIn(t, t.TempDir(), path), path+": too old: wanted ONNX Runtime 1.24 or later", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), path), path+": too old: wanted ONNX Runtime 1.24 or later", wayOut)
 	})
 	t.Run("lacks what it links to", func(t *testing.T) {
 		t.Parallel()
 		path := compile(t, old+"int missing_symbol(void); int use(void) { return missing_symbol(); }", "-Wl,-z,now")
-		wantSaid(t, openIn(t, t.TempDir(), path), path+": ", "undefined symbol: missing_symbol", wayOut)
+		testenv.WantLine(t, openIn(t, t.TempDir(), path), path+": ", "undefined symbol: missing_symbol", wayOut)
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/sightd/sightd/internal/strict"
+
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -60,17 +62,17 @@ func describe(path string, d description) (err error) {
 	}
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return bare(err)
+		return strict.Bare(err)
 	}
 	defer func() {
 		if e := file.Close(); err == nil {
-			err = bare(e)
+			err = strict.Bare(e)
 		}
 	}()
 	sum := crc32.New(castagnoli)
 	size, err := io.Copy(sum, file)
 	if err != nil {
-		return bare(err)
+		return strict.Bare(err)
 	}
 	value := fmt.Appendf(text, "%0*x%0*x", digits, len(text), digits, 0)
 	tail := metadata(descriptionKey, value)
@@ -80,9 +82,9 @@ func describe(path string, d description) (err error) {
 	sum.Write(tail[:len(tail)-digits])
 	tail = fmt.Appendf(tail[:len(tail)-digits], "%0*x", digits, sum.Sum32())
 	if _, err := file.Write(tail); err != nil {
-		return bare(err)
+		return strict.Bare(err)
 	}
-	return bare(file.Sync())
+	return strict.Bare(file.Sync())
 }
 
 // metadata is an encoded entry of a ModelProto's metadata_props.
@@ -101,12 +103,12 @@ func metadata(key string, value []byte) []byte {
 func examine(path string) (description, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return description{}, bare(err)
+		return description{}, strict.Bare(err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return description{}, bare(err)
+		return description{}, strict.Bare(err)
 	}
 	if !info.Mode().IsRegular() {
 		return description{}, errDamaged
@@ -121,11 +123,11 @@ func examineStored(r io.ReaderAt, size int64) (d description, err error) {
 	}
 	sum := crc32.New(castagnoli)
 	if _, err := io.Copy(sum, io.NewSectionReader(r, 0, size-digits)); err != nil {
-		return d, bare(err)
+		return d, strict.Bare(err)
 	}
 	end := make([]byte, 2*digits)
 	if _, err := r.ReadAt(end, size-int64(len(end))); err != nil {
-		return d, bare(err)
+		return d, strict.Bare(err)
 	}
 	if string(end[digits:]) != fmt.Sprintf("%0*x", digits, sum.Sum32()) {
 		return d, errDamaged
@@ -136,7 +138,7 @@ func examineStored(r io.ReaderAt, size int64) (d description, err error) {
 	}
 	text := make([]byte, length)
 	if _, err := r.ReadAt(text, size-int64(len(end))-length); err != nil {
-		return d, bare(err)
+		return d, strict.Bare(err)
 	}
 	if err := json.Unmarshal(text, &d); err != nil || !d.sane() {
 		return d, errDamaged

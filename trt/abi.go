@@ -125,8 +125,6 @@ func nextLog() (severity int, line string, dropped uint64, ok bool) {
 	return int(s), m.text(), uint64(d), ok
 }
 
-func setLog(severity int) { C.call_set_log(C.int32_t(severity)) }
-
 // built is what a build left in C's memory; free gives it back.
 type built struct {
 	plan, timing, cache, dla []byte

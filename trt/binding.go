@@ -15,11 +15,11 @@ var (
 
 // Binding is an engine's hold on the memory of its input and output.
 type Binding struct {
-	engine             *Engine
-	scores             []float32
-	registered, graphs bool
-	bound              *bound // nil once closed; guarded by engine.mu
-	lane               int    // that the run under way is on; -1: none
+	engine     *Engine
+	scores     []float32
+	registered bool
+	bound      *bound // nil once closed; guarded by engine.mu
+	lane       int    // that the run under way is on; -1: none
 }
 
 // bound is what the library holds for a binding: one of its bindings for each part
@@ -61,7 +61,7 @@ func (e *Engine) Bind(pixels []byte, n int) (*Binding, error) {
 	}
 	held := &bound{message: newMessage()}
 	held.pinned.Pin(&pixels[0]) // does nothing for memory that isn't Go's
-	made := &Binding{engine: e, scores: make([]float32, n*i.classes), registered: true, graphs: true, bound: held, lane: -1}
+	made := &Binding{engine: e, scores: make([]float32, n*i.classes), registered: true, bound: held, lane: -1}
 	for _, part := range e.session.parts {
 		b, scores, err := callBind(part, pixels, n, i.classes)
 		if err != nil {
@@ -69,8 +69,8 @@ func (e *Engine) Bind(pixels []byte, n int) (*Binding, error) {
 			return nil, err
 		}
 		held.parts, held.results = append(held.parts, b), append(held.results, scores)
-		registered, graphs := callBindingInfo(b)
-		made.registered, made.graphs = made.registered && registered, made.graphs && graphs
+		registered, _ := callBindingInfo(b)
+		made.registered = made.registered && registered
 	}
 	e.session.bindings[held] = struct{}{}
 	return made, nil
@@ -164,8 +164,21 @@ func (b *Binding) Scores() []float32 { return b.scores }
 // Registered tells whether runs read the pixels where they lie.
 func (b *Binding) Registered() bool { return b.registered }
 
-// Graphs tells whether runs are launched as CUDA graphs.
-func (b *Binding) Graphs() bool { return b.graphs }
+// Graphs tells whether the last run was launched as a CUDA graph: a lane's first run
+// with a binding isn't.
+func (b *Binding) Graphs() bool {
+	b.engine.mu.RLock()
+	defer b.engine.mu.RUnlock()
+	if b.engine.session == nil || b.bound == nil {
+		return false
+	}
+	for _, part := range b.bound.parts {
+		if _, graphs := callBindingInfo(part); !graphs {
+			return false
+		}
+	}
+	return true
+}
 
 // Close waits for the binding's run, if one is under way, and lets the memory go.
 // Closing again, or after the engine, does nothing. It never fails.

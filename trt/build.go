@@ -1,14 +1,14 @@
 package trt
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sightd/sightd/internal/strict"
 )
 
 // Names of what lies in a build's folder.
@@ -157,7 +157,7 @@ func writeOrder(dir string, job Job, library string) error {
 
 func readOrder(dir string) (order, error) {
 	var o order
-	text, err := readLimited(filepath.Join(dir, jobFile), maxJob)
+	text, err := strict.ReadFile(filepath.Join(dir, jobFile), maxJob)
 	if err == nil {
 		err = json.Unmarshal(text, &o)
 	}
@@ -173,7 +173,7 @@ func readOrder(dir string) (order, error) {
 // readReport reads what the child made and found out.
 func readReport(dir string) (*Built, error) {
 	path := filepath.Join(dir, reportFile)
-	text, err := readLimited(path, maxReport)
+	text, err := strict.ReadFile(path, maxReport)
 	if err != nil {
 		return nil, err
 	}
@@ -188,20 +188,4 @@ func readReport(dir string) (*Built, error) {
 		return nil, fmt.Errorf("%s: the builder left an empty engine", made.Plan)
 	}
 	return made, nil
-}
-
-// readLimited reads a file of at most so many bytes.
-func readLimited(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var b bytes.Buffer
-	if n, err := b.ReadFrom(io.LimitReader(f, most+1)); err != nil {
-		return nil, err
-	} else if n > most {
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, most)
-	}
-	return b.Bytes(), nil
 }

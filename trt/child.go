@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sightd/sightd/internal/durable"
+	"github.com/sightd/sightd/internal/strict"
 )
 
 const maxTimingCache = 1 << 30
@@ -206,7 +207,7 @@ func readTimingCache(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := readLimited(path, maxTimingCache)
+	b, err := strict.ReadFile(path, maxTimingCache)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -1,15 +1,14 @@
 package trt
 
 import (
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
+
+	"github.com/sightd/sightd/internal/sharedlib"
 )
 
 // majors are those of TensorRT that there are libraries for, the one that is
@@ -23,12 +22,6 @@ const (
 
 	remedyDLA = "install nvidia-l4t-dla-compiler, which JetPack 6 needs even where there is no DLA"
 )
-
-// machines are the ELF machines of the architectures that sightd is built for.
-var machines = map[string]elf.Machine{
-	"amd64": elf.EM_X86_64,
-	"arm64": elf.EM_AARCH64,
-}
 
 // openFound looks which TensorRT the machine has and opens the library for it. Where
 // there are several, the newest that has a library and works is taken; if none does,
@@ -111,7 +104,7 @@ func absent(name, text string) bool {
 // findLibrary is the path of the library for a major version of TensorRT, or ""
 // and where it was looked for.
 func findLibrary(major int) (path string, looked []string) {
-	for _, dir := range places() {
+	for _, dir := range sharedlib.Folders() {
 		path := filepath.Join(dir, fmt.Sprintf("libsightd-trt%d.so", major))
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			return path, nil
@@ -121,61 +114,13 @@ func findLibrary(major int) (path string, looked []string) {
 	return "", looked
 }
 
-// places are the folders where an installation has its libraries.
-func places() []string {
-	dirs := []string{"/usr/local/lib/sightd", "/usr/lib/sightd"}
-	if program, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(program), "..", "lib", "sightd")
-		dirs = slices.DeleteFunc(dirs, func(dir string) bool { return dir == beside })
-		dirs = slices.Insert(dirs, 0, beside)
-	}
-	return dirs
-}
-
-// check looks into a library's headers for what the loader would refuse with a
-// worse message, or with none. A name without a slash is the loader's to find.
+// check looks into a library for what the loader would refuse with a worse message,
+// or with none. A name without a slash is the loader's to find.
 func check(library string) error {
 	if !strings.Contains(library, "/") {
 		return nil
 	}
-	file, err := os.Open(library)
-	if err != nil {
-		return bare(err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return bare(err)
-	}
-	if !info.Mode().IsRegular() {
-		return errors.New("not a file")
-	}
-	headers, err := elf.NewFile(file)
-	if err != nil {
-		return errors.New("not a shared library, or cut short")
-	}
-	if want, known := machines[runtime.GOARCH]; known && headers.Machine != want {
-		return fmt.Errorf("built for %v: wanted %v", headers.Machine, want)
-	}
-	// The loader maps what a segment says, and dies of SIGBUS where the file ends before.
-	for _, p := range headers.Progs {
-		if p.Type == elf.PT_LOAD && (p.Off > uint64(info.Size()) || p.Filesz > uint64(info.Size())-p.Off) {
-			return errors.New("not a shared library, or cut short")
-		}
-	}
-	if _, err := headers.DynamicSymbols(); err != nil {
-		return errors.New("not a shared library, or cut short")
-	}
-	return nil
-}
-
-// bare is a file error without operation and path, which the caller names.
-func bare(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
+	return sharedlib.Check(library, nil)
 }
 
 // withoutPrefix takes the library's name off what the loader says of it.

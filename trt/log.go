@@ -27,10 +27,6 @@ func TakeLog(f func(severity int, line string)) (dropped uint64) {
 	}
 }
 
-// SetLog sets the least important severity that is logged in this process; [Note] at
-// first. Needs [Open].
-func SetLog(severity int) { setLog(severity) }
-
 const (
 	maxWarnings = 100
 	maxUnscaled = 10000

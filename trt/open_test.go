@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/trt"
 	"github.com/sightd/sightd/trt/double"
 )
@@ -17,16 +18,7 @@ import (
 // returns the one line that it says: path, version, status, error.
 func openIn(t *testing.T, prefix, library string, environment ...string) string {
 	t.Helper()
-	program := filepath.Join(prefix, "bin", "sightd")
-	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	// Written by another process: a file that this one has written may still be open
-	// in a child just forked, and can't be run then.
-	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	command := exec.Command(program)
+	command := exec.Command(testenv.Install(t, prefix))
 	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "SIGHTD_TENSORRT=", "LD_LIBRARY_PATH="+filepath.Join(prefix, "tensorrt"),
 		double.Environment+"=", childVariable+"=open", "SIGHTD_TRT_TEST_OPEN="+library)
 	command.Env = append(command.Env, environment...)
@@ -35,19 +27,6 @@ func openIn(t *testing.T, prefix, library string, environment ...string) string 
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// wantSaid fails unless one line was said that has all the texts.
-func wantSaid(t *testing.T, said string, texts ...string) {
-	t.Helper()
-	for _, text := range texts {
-		if !strings.Contains(said, text) {
-			t.Errorf("said %q, want %q in it", said, text)
-		}
-	}
-	if strings.Contains(said, "\n") {
-		t.Errorf("said several lines: %q", said)
-	}
 }
 
 // install puts the double where an installation has the library for a version.
@@ -120,7 +99,7 @@ func TestOpenTakesTheLibraryOfTheTensorRTThatIsThere(t *testing.T) {
 			for _, major := range c.installed {
 				install(t, prefix, major)
 			}
-			wantSaid(t, openIn(t, prefix, ""), fmt.Sprintf("/lib/sightd/libsightd-trt%d.so 10.3.0 ok <nil>", c.want))
+			testenv.WantLine(t, openIn(t, prefix, ""), fmt.Sprintf("/lib/sightd/libsightd-trt%d.so 10.3.0 ok <nil>", c.want))
 		})
 	}
 }
@@ -132,7 +111,7 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		t.Parallel()
 		prefix := t.TempDir()
 		install(t, prefix, 10)
-		wantSaid(t, openIn(t, prefix, ""), trt.Missing.String(), "no TensorRT: the loader finds no libnvinfer.so.11, libnvinfer.so.10, libnvinfer.so.8",
+		testenv.WantLine(t, openIn(t, prefix, ""), trt.Missing.String(), "no TensorRT: the loader finds no libnvinfer.so.11, libnvinfer.so.10, libnvinfer.so.8",
 			"apt install nvidia-jetpack", "use back end ort")
 	})
 	t.Run("no library for it", func(t *testing.T) {
@@ -140,7 +119,7 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		prefix := t.TempDir()
 		tensorRT(t, prefix, 10)
 		install(t, prefix, 8)
-		wantSaid(t, openIn(t, prefix, ""), trt.Missing.String(), "TensorRT 10 is there, but sightd's library for it isn't", "libsightd-trt10.so",
+		testenv.WantLine(t, openIn(t, prefix, ""), trt.Missing.String(), "TensorRT 10 is there, but sightd's library for it isn't", "libsightd-trt10.so",
 			"/usr/local/lib/sightd", "make tensorrt")
 	})
 	t.Run("a part of TensorRT", func(t *testing.T) {
@@ -148,7 +127,7 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		prefix := t.TempDir()
 		tensorRT(t, prefix, 10, "libcudla_of_sightds_tests.so.1")
 		install(t, prefix, 10)
-		wantSaid(t, openIn(t, prefix, ""), trt.Missing.String(), "TensorRT 10 is there, but it can't be loaded", "libcudla_of_sightds_tests.so.1",
+		testenv.WantLine(t, openIn(t, prefix, ""), trt.Missing.String(), "TensorRT 10 is there, but it can't be loaded", "libcudla_of_sightds_tests.so.1",
 			"install what is missing")
 	})
 	t.Run("the compiler for DLA", func(t *testing.T) {
@@ -156,7 +135,7 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		prefix := t.TempDir()
 		tensorRT(t, prefix, 10, "libnvdla_compiler.so")
 		install(t, prefix, 10)
-		wantSaid(t, openIn(t, prefix, ""), trt.Missing.String(), "install nvidia-l4t-dla-compiler")
+		testenv.WantLine(t, openIn(t, prefix, ""), trt.Missing.String(), "install nvidia-l4t-dla-compiler")
 	})
 }
 
@@ -193,11 +172,11 @@ func TestOpenRefusesLibrariesThatAreNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			said := openIn(t, t.TempDir(), c.path)
-			wantSaid(t, said, c.status.String(), c.want)
+			testenv.WantLine(t, said, c.status.String(), c.want)
 			if c.want != "cannot open shared object file" {
-				wantSaid(t, said, "make tensorrt")
+				testenv.WantLine(t, said, "make tensorrt")
 			}
-			wantSaid(t, openIn(t, t.TempDir(), "", "SIGHTD_TENSORRT="+c.path), c.status.String(), c.want)
+			testenv.WantLine(t, openIn(t, t.TempDir(), "", "SIGHTD_TENSORRT="+c.path), c.status.String(), c.want)
 		})
 	}
 }
@@ -219,7 +198,7 @@ func TestOpenSaysWhyThereIsNoDevice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			said := openIn(t, t.TempDir(), double.Library(t), double.Environment+"="+double.Script(t, c.line))
-			wantSaid(t, said, append(c.want, c.status.String(), "10.3.0")...)
+			testenv.WantLine(t, said, append(c.want, c.status.String(), "10.3.0")...)
 		})
 	}
 }

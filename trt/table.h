@@ -14,7 +14,7 @@
 #include "abi/sightd_trt.h"
 
 #define SIGHTD_TRT_EACH(F)                                                        \
-  F(abi) F(open) F(get_version) F(get_device) F(next_log) F(set_log) F(build)     \
+  F(abi) F(open) F(get_version) F(get_device) F(next_log) F(build)                \
   F(get_progress) F(cancel) F(load_engine) F(get_engine_info) F(inspect)          \
   F(unload) F(bind) F(get_binding_info) F(unbind) F(start) F(wait) F(free)
 
@@ -82,7 +82,6 @@ static int call_open(const char *nvinfer, char *m, size_t n) { return table.open
 static int call_version(struct sightd_trt_version *v) { return table.get_version(v); }
 static int call_device(struct sightd_trt_device *d, char *m, size_t n) { return table.get_device(d, m, n); }
 static int call_next_log(int32_t *s, char *line, size_t n, uint64_t *dropped) { return table.next_log(s, line, n, dropped); }
-static void call_set_log(int32_t s) { table.set_log(s); }
 static int call_build(const struct sightd_trt_job *j, struct sightd_trt_built *b, char *m, size_t n) { return table.build(j, b, m, n); }
 static int call_progress(struct sightd_trt_progress *p) { return table.get_progress(p); }
 static int call_cancel(void) { return table.cancel(); }

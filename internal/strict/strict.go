@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"reflect"
@@ -50,6 +51,15 @@ func YAML(name string, data []byte, limit int) (*Document, error) {
 // JSON reads one JSON value of at most limit bytes.
 func JSON(name string, data []byte, limit int) (*Document, error) {
 	return read(name, data, limit, parseJSON, false)
+}
+
+// Bare is a file error without operation and path, for a caller that names them.
+func Bare(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // ReadFile reads a file of at most limit bytes.

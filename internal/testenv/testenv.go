@@ -76,3 +76,32 @@ func need(t testing.TB, path string) string {
 	}
 	return p
 }
+
+// Install puts a copy of the test program at prefix/bin/sightd, as an installation
+// has it, and returns the path.
+func Install(t testing.TB, prefix string) string {
+	t.Helper()
+	program := filepath.Join(prefix, "bin", "sightd")
+	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Written by another process: a file that this one has written may still be
+	// open in a child just forked, and can't be run then.
+	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
+// WantLine fails unless one line was said that has all the texts.
+func WantLine(t testing.TB, said string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(said, text) {
+			t.Errorf("said %q, want %q in it", said, text)
+		}
+	}
+	if strings.Contains(said, "\n") {
+		t.Errorf("said several lines: %q", said)
+	}
+}

@@ -191,14 +191,11 @@ SIGHTD_TRT_API int32_t sightd_trt_get_version(struct sightd_trt_version *);
 /* The first GPU. Needs open. */
 SIGHTD_TRT_API int32_t sightd_trt_get_device(struct sightd_trt_device *, char *message, size_t message_size);
 
-/* Takes the oldest line that TensorRT logged, in this process, and copies it out;
- * returns 0 when there is none. Lines that nobody takes are dropped, the oldest
+/* Takes the oldest line, of SIGHTD_TRT_INFO or worse, that TensorRT logged in this
+ * process, and copies it out; returns 0 when there is none. Lines that nobody takes are dropped, the oldest
  * first, beyond 4096; *dropped counts them. May be called while another thread
  * builds. */
 SIGHTD_TRT_API int32_t sightd_trt_next_log(int32_t *severity, char *line, size_t line_size, uint64_t *dropped);
-
-/* Least important severity that is logged; SIGHTD_TRT_INFO at first. */
-SIGHTD_TRT_API void sightd_trt_set_log(int32_t severity);
 
 /* Builds an engine. One at a time in a process. It may take minutes; meanwhile
  * another thread asks for the progress and may cancel. */

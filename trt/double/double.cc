@@ -8,6 +8,9 @@
 //
 // What machine it plays, how large images are, and what goes wrong is read from the
 // file that SIGHTD_TRT_DOUBLE names, again at each call: double.go tells the lines.
+//
+// It is one file, however long, so that a test compiles it by one command, also where
+// it was embedded in a test program.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -225,11 +228,10 @@ struct Log {
   std::mutex mutex;
   std::deque<std::pair<int32_t, std::string>> lines;
   uint64_t dropped = 0;
-  int32_t least = SIGHTD_TRT_INFO;
 
   void add(int32_t severity, const std::string &line) {
     std::lock_guard<std::mutex> lock(mutex);
-    if (severity > least) return;
+    if (severity > SIGHTD_TRT_INFO) return;
     if (lines.size() == 4096) lines.pop_front(), dropped++;
     lines.emplace_back(severity, line);
   }
@@ -666,11 +668,6 @@ int32_t sightd_trt_next_log(int32_t *severity, char *line, size_t size, uint64_t
   snprintf(line, size, "%s", log.lines.front().second.c_str());
   log.lines.pop_front();
   return 1;
-}
-
-void sightd_trt_set_log(int32_t severity) {
-  std::lock_guard<std::mutex> lock(logged().mutex);
-  logged().least = severity;
 }
 
 int32_t sightd_trt_build(const sightd_trt_job *j, sightd_trt_built *b, char *message, size_t size) {

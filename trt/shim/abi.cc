@@ -116,8 +116,6 @@ int32_t sightd_trt_next_log(int32_t *severity, char *line, size_t line_size, uin
   return found ? 1 : 0;
 }
 
-void sightd_trt_set_log(int32_t severity) { Log::instance().set_threshold(severity); }
-
 int32_t sightd_trt_build(const struct sightd_trt_job *job, struct sightd_trt_built *built, char *message,
                          size_t message_size) {
   const int32_t status = guarded(message, message_size, [&] {

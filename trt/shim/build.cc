@@ -195,6 +195,9 @@ void build_one(const sightd_trt_job &job, sightd_trt_built &built) {
   const auto network = make_network(*builder, job);
   const auto parser = parse(*network, job);
   const Input input = find_input(*network, job);
+  // TensorRT would make up ranges, and the engine come out decent-looking and wrong.
+  if (job.int8 && job.calibrator == SIGHTD_TRT_NO_CALIBRATOR && !has_quantisation(*network))
+    fail(SIGHTD_TRT_CACHE, "INT8 is asked for with neither a calibration cache nor images nor Q/DQ nodes in the graph");
   std::unique_ptr<Feed> feed;
 #if NV_TENSORRT_MAJOR < 11
   std::unique_ptr<Calibrator> calibrator;

@@ -43,7 +43,7 @@ void Log::log(Severity severity, const char *line) noexcept {
   try {
     const auto level = static_cast<int32_t>(severity);
     const bool complaint = level <= SIGHTD_TRT_WARNING;
-    if (!complaint && level > threshold_) return;
+    if (!complaint && level > SIGHTD_TRT_INFO) return;
     Line entry{level, std::string(line).substr(0, max_line)};
     std::replace(entry.text.begin(), entry.text.end(), '\n', ' ');
     while (!entry.text.empty() && entry.text.back() == ' ') entry.text.pop_back();
@@ -52,7 +52,7 @@ void Log::log(Severity severity, const char *line) noexcept {
       complaints_.push_back({complained_++, std::this_thread::get_id(), entry});
       if (complaints_.size() > max_complaints) complaints_.pop_front();
     }
-    if (level > threshold_) return;
+    if (level > SIGHTD_TRT_INFO) return;
     lines_.push_back(std::move(entry));
     if (lines_.size() > max_lines) {
       lines_.pop_front();

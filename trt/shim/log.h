@@ -23,7 +23,6 @@ class Log final : public nvinfer1::ILogger {
 
   // The oldest line; false where there is none.
   bool next(int32_t *severity, std::string *line, uint64_t *dropped);
-  void set_threshold(int32_t severity) { threshold_ = severity; }
 
  private:
   friend class Call;
@@ -43,7 +42,6 @@ class Log final : public nvinfer1::ILogger {
   uint64_t dropped_ = 0;
   std::deque<Complaint> complaints_;  // warnings and errors, the newest
   uint64_t complained_ = 0;           // in all
-  std::atomic<int32_t> threshold_{3};
 };
 
 // Call remembers what TensorRT complains of while it lives.

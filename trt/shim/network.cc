@@ -55,6 +55,12 @@ std::unique_ptr<nvonnxparser::IParser> parse(INetworkDefinition &network, const 
        errors.empty() ? "it gives no reason" : errors.c_str());
 }
 
+bool has_quantisation(INetworkDefinition &network) {
+  for (int32_t i = 0; i < network.getNbLayers(); i++)
+    if (network.getLayer(i)->getType() == LayerType::kQUANTIZE) return true;
+  return false;
+}
+
 Input find_input(INetworkDefinition &network, const sightd_trt_job &job) {
   if (network.getNbInputs() != 1 || network.getNbOutputs() != 1)
     fail(SIGHTD_TRT_MODEL, "the graph has %d inputs and %d outputs, not 1 each", network.getNbInputs(),

@@ -22,6 +22,9 @@ struct Input {
 // weights of the network, and has to outlive the build.
 std::unique_ptr<nvonnxparser::IParser> parse(nvinfer1::INetworkDefinition &, const sightd_trt_job &);
 
+// Whether the graph has Q/DQ nodes.
+bool has_quantisation(nvinfer1::INetworkDefinition &);
+
 // The one input, in one of the forms that this library runs.
 Input find_input(nvinfer1::INetworkDefinition &, const sightd_trt_job &);
 
