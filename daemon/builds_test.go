@@ -49,11 +49,6 @@ func TestABuildThatFailsIsTriedAgainWhileTheCPUServes(t *testing.T) {
 	if want := "release 1: build engine: " + crash.Error() + "; the CPU serves while TensorRT's engine is built"; s.Reason != want {
 		t.Errorf("reason %q, want %q", s.Reason, want)
 	}
-	if !slices.ContainsFunc(sub.on("sightd/box/releases/lite0"), func(s string) bool {
-		return strings.Contains(s, `"state":"serving"`) && strings.Contains(s, `"phase":"failed"`) && strings.Contains(s, errScripted.Error())
-	}) {
-		t.Error("subscribers weren't told of the failure")
-	}
 	close(gate)
 	eventually(t, "it serves", func() bool { return !d.model().Interim })
 	if s := d.model(); s.Reason != "" || s.Build != nil || s.Builds[buildOK] != 2 {
@@ -65,6 +60,20 @@ func TestABuildThatFailsIsTriedAgainWhileTheCPUServes(t *testing.T) {
 	if _, _, open := spare.counted(); open != 0 {
 		t.Error("the CPU's engine is still open")
 	}
+}
+
+// At the usual pace: a state that another follows at once isn't sent to all.
+func TestSubscribersLearnThatABuildFailed(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, bars())
+	sub := subscribe(t, "mqtt://"+c.MQTT.Embedded)
+	b := &scripted{name: "tensorrt", lanes: 2, building: failing(nil, errScripted)}
+	begin(t, c, Options{backend: b, spare: &scripted{name: "ort", lanes: 1}})
+	eventually(t, "the failure is said while the CPU serves", func() bool {
+		return slices.ContainsFunc(sub.on("sightd/box/releases/lite0"), func(s string) bool {
+			return strings.Contains(s, `"state":"serving"`) && strings.Contains(s, `"phase":"failed"`) && strings.Contains(s, errScripted.Error())
+		})
+	})
 }
 
 func TestAFailedBuildIsRememberedAcrossStarts(t *testing.T) {
