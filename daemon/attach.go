@@ -20,7 +20,7 @@ type view struct {
 func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_ *laneSet, err error) {
 	s := &laneSet{
 		engine: e, frame: p.Width * p.Height * 3, classes: p.Classes,
-		batch: p.Batch, runs: make([]run, max(e.Lanes(), 1)),
+		batch: p.Batch, runs: make([]run, max(e.Lanes(), 1)+1),
 	}
 	var undo []func()
 	s.release = func() {
@@ -34,8 +34,8 @@ func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_
 			s.Close()
 		}
 	}()
-	// A slot is claimed until its run has ended; a batch copies it and gives it
-	// back at once.
+	// A slot is claimed until its result has been said; a batch copies it and gives
+	// it back at once.
 	claims := len(s.runs)
 	if p.Batch > 1 {
 		claims = 1
@@ -89,17 +89,18 @@ func pin(b []byte) (unpin func()) {
 	return p.Unpin
 }
 
-// warm runs the engine once on each lane before it serves: the first runs
-// allocate and load what the later ones use.
+// warm runs the engine twice on each lane before it serves: the first runs
+// allocate and load what the later ones use, and TensorRT wants a plain run before
+// one is captured as a CUDA graph.
 func warm(e Engine, p *Prepared) error {
-	pixels := make([]byte, p.Width*p.Height*3)
+	pixels := make([]byte, p.Batch*p.Width*p.Height*3)
 	defer pin(pixels)()
-	b, err := e.Bind(pixels, 1)
+	b, err := e.Bind(pixels, p.Batch)
 	if err != nil {
 		return fmt.Errorf("warm engine up: %w", err)
 	}
 	defer b.Close()
-	for range e.Lanes() {
+	for range 2 * e.Lanes() {
 		if err := infer(e, b); err != nil {
 			return fmt.Errorf("warm engine up: %w", err)
 		}

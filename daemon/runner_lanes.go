@@ -54,10 +54,12 @@ type laneSet struct {
 
 	// What is under way on the engine's lanes: busy runs from the oldest on, round
 	// the end. They end in the order in which they began, so each camera's results
-	// come in order. Of the runner alone.
+	// come in order. There is one run more than there are lanes: that before the
+	// oldest may have ended without its results having been said. Of the runner alone.
 	runs   []run
 	oldest int
 	busy   int
+	unsaid bool
 }
 
 // run is what one of the engine's lanes does.
@@ -68,7 +70,11 @@ type run struct {
 	from    []*stream
 	binding Binding // of the run under way
 	started time.Duration
+	took    time.Duration // once it has ended
+	err     error
 }
+
+func (s *laneSet) lanes() int { return len(s.runs) - 1 }
 
 // Close frees bindings, lanes and engine.
 func (s *laneSet) Close() {
@@ -99,10 +105,12 @@ func (s *laneSet) ended() bool {
 }
 
 // free is the run of a free lane; where all are busy it waits for the oldest.
-// Only then is a frame taken, so that none grows old waiting for a lane.
+// Only then is a frame taken, so that none grows old waiting for a lane. What the
+// oldest gave is said once the next one runs: a lane isn't to be idle meanwhile.
 func (r *runner) free(set *laneSet) *run {
-	if set.busy == len(set.runs) {
-		r.finish(set)
+	r.say(set)
+	if set.busy == set.lanes() {
+		r.end(set)
 	}
 	n := &set.runs[(set.oldest+set.busy)%len(set.runs)]
 	n.frames, n.from = n.frames[:0], n.from[:0]
@@ -113,6 +121,7 @@ func (r *runner) free(set *laneSet) *run {
 // where there is none.
 func (r *runner) single(set *laneSet, s *stream) bool {
 	n := r.free(set)
+	defer r.say(set)
 	f, ok := r.take(s)
 	if !ok {
 		return false
@@ -131,6 +140,7 @@ func (r *runner) single(set *laneSet, s *stream) bool {
 func (r *runner) together(set *laneSet) bool {
 	worked := false
 	n := r.free(set)
+	defer r.say(set)
 	for _, s := range set.streams {
 		f, ok := r.take(s)
 		if !ok {
@@ -157,6 +167,7 @@ func (r *runner) one(set *laneSet, s *stream) bool {
 		return r.single(set, s)
 	}
 	n := r.free(set)
+	defer r.say(set)
 	f, ok := r.take(s)
 	switch {
 	case !ok:
@@ -196,23 +207,41 @@ func (r *runner) start(set *laneSet, n *run, b Binding) {
 	n.binding, n.started = b, monotonic()
 	if err := set.engine.Start(b); err != nil {
 		r.drain(set) // those before it come first
-		r.done(set, n, err)
+		n.took, n.err = monotonic()-n.started, err
+		r.done(set, n)
 		return
 	}
 	set.busy++
 }
 
-// finish waits for the oldest run and says what it gave.
-func (r *runner) finish(set *laneSet) {
+// end waits for the oldest run.
+func (r *runner) end(set *laneSet) {
 	n := &set.runs[set.oldest]
-	err := set.engine.Wait(n.binding)
+	n.err = set.engine.Wait(n.binding)
+	n.took = monotonic() - n.started
 	set.oldest = (set.oldest + 1) % len(set.runs)
 	set.busy--
-	r.done(set, n, err)
+	set.unsaid = true
+}
+
+// say says what the run that has ended gave, if that is still to be done.
+func (r *runner) say(set *laneSet) {
+	if set.unsaid {
+		set.unsaid = false
+		r.done(set, &set.runs[(set.oldest+set.lanes())%len(set.runs)])
+	}
+}
+
+// finish waits for the oldest run and says what it gave.
+func (r *runner) finish(set *laneSet) {
+	r.say(set)
+	r.end(set)
+	r.say(set)
 }
 
 // drain finishes all that is under way.
 func (r *runner) drain(set *laneSet) {
+	r.say(set)
 	for set.busy > 0 {
 		r.finish(set)
 	}
@@ -220,8 +249,9 @@ func (r *runner) drain(set *laneSet) {
 
 // done gives a run's frames back, where they lay in the ring, and hands its
 // results to the sink.
-func (r *runner) done(set *laneSet, n *run, err error) {
-	share := (monotonic() - n.started) / time.Duration(len(n.frames))
+func (r *runner) done(set *laneSet, n *run) {
+	share := n.took / time.Duration(len(n.frames))
+	err := n.err
 	if n.pixels == nil {
 		n.from[0].lane.Release(n.frames[0])
 	}

@@ -66,7 +66,7 @@ func engineStatus(set *laneSet) *EngineStatus {
 	e := set.engine
 	s := &EngineStatus{
 		ID: e.ID, Backend: set.backend.Name(), Stored: e.Stored,
-		Build: e.Build.Seconds(), Load: e.Load.Seconds(), Device: deviceOf(set.prepared), Lanes: len(set.runs),
+		Build: e.Build.Seconds(), Load: e.Load.Seconds(), Device: deviceOf(set.prepared), Lanes: set.lanes(),
 	}
 	r := e.Report
 	if r == nil {

@@ -174,7 +174,7 @@ func (t *tensorRT) keepTiming(from, to string, outcome trt.TimingOutcome) {
 }
 
 // lanesOnGPU lets the copies of one run overlap with the work on another.
-const lanesOnGPU = 2
+const lanesOnGPU = 3
 
 func (t *tensorRT) Load(p *Prepared, path string) (Engine, error) {
 	o := trt.LoadOptions{Lanes: lanesOnGPU, Graphs: true, Direct: p.TensorRT.Direct}
@@ -200,18 +200,10 @@ var errOtherEngine = errors.New("the engine is of another model")
 // tensorRTEngine gives trt's concrete bindings as the interface.
 type tensorRTEngine struct{ *trt.Engine }
 
-// Bind has the binding run twice on each lane: TensorRT wants a plain run before one
-// is captured as a CUDA graph, and neither is to fall to a frame.
 func (e tensorRTEngine) Bind(pixels []byte, n int) (Binding, error) {
 	b, err := e.Engine.Bind(pixels, n)
 	if err != nil {
 		return nil, err
-	}
-	for range 2 * e.Lanes() {
-		if err := e.Engine.Run(b); err != nil {
-			b.Close()
-			return nil, fmt.Errorf("warm up: %w", err)
-		}
 	}
 	return b, nil
 }

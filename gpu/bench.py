@@ -241,14 +241,14 @@ def calibration(b):
         return
     t = b.table("3-calibration", "Scales: ours ÷ TensorRT's EntropyCalibrator2, the same images", "model", "tensors", "equal", "median ratio",
                 "least", "greatest", "within 5 %", "within 20 %", "ours only", "theirs only", "TensorRT seconds", "INT8 with ours", "with theirs")
-    for m in b.models:
-        if not m.calibration:
-            continue
-        try:
-            t.row(m.name, *compared(b, m))
-        except Failed as err:
-            b.bad = True
-            t.row(m.name, f"**failed**: {err}")
+    with concurrent.futures.ThreadPoolExecutor(b.options.jobs) as pool:
+        rows = {pool.submit(compared, b, m): m for m in b.models if m.calibration}
+        for done in concurrent.futures.as_completed(rows):
+            try:
+                t.row(rows[done].name, *done.result())
+            except Failed as err:
+                b.bad = True
+                t.row(rows[done].name, f"**failed**: {err}")
 
 
 def compared(b, m):
@@ -263,9 +263,8 @@ def compared(b, m):
     if not ratios:
         raise Failed("the caches have no tensor in common")
     within = [sum(abs(math.log(r)) <= math.log(1 + s) for r in ratios if r > 0) / len(ratios) for s in (0.05, 0.2)]
-    scores = []
-    for way, cache in (("ours", ours), ("theirs", theirs)):
-        scores.append(scored(b, m, way, cache))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        scores = list(pool.map(scored, [b, b], [m, m], ["ours", "theirs"], [ours, theirs]))
     return [len(ratios), d.get("identical", 0), f"{statistics.median(ratios):.3f}", f"{min(ratios):.3f}", f"{max(ratios):.3f}",
             *[f"{100 * w:.0f} %" for w in within], len(d.get("only_left") or []), len(d.get("only_right") or []), f"{seconds:.0f}", *scores]
 
@@ -458,7 +457,7 @@ def main():
     parser.add_argument("--only", metavar="NAMES", help=f"of {', '.join(PARTS)}, with commas between")
     parser.add_argument("--models", metavar="NAMES", help="these models only, in this order")
     parser.add_argument("--level", type=int, choices=range(6), help="TensorRT's builder optimisation level: the lower, the quicker builds are")
-    parser.add_argument("--jobs", type=int, default=4, help="accuracies measured at once (4)")
+    parser.add_argument("--jobs", type=int, default=4, help="accuracies and calibrations measured at once (4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed, which take all sides in turn (3)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement of the speed (3)")
     options = parser.parse_args()

@@ -79,8 +79,9 @@ func TestMeasureRuns(t *testing.T) {
 	if s, err := strconv.ParseFloat(os.Getenv("SIGHTD_TRT_TEST_SECONDS"), 64); err == nil {
 		seconds = s
 	}
+	lanes, _ := strconv.Atoi(os.Getenv("SIGHTD_TRT_TEST_LANES")) // 0 is the default
 	start := time.Now()
-	e, err := trt.Load(plan, trt.LoadOptions{Graphs: true})
+	e, err := trt.Load(plan, trt.LoadOptions{Graphs: true, Lanes: lanes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -188,7 +188,7 @@ int32_t sightd_trt_bind(sightd_trt_engine *engine, const uint8_t *pixels, size_t
     given(binding, "binding") = nullptr;
     given(scores, "scores") = nullptr;
     *binding = bind(given(engine, "engine"), pixels, pixels_size, images).release();
-    *scores = (*binding)->scores;
+    *scores = (*binding)->scores.data();
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <NvInfer.h>
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -19,9 +20,20 @@ struct Lane {
   Stream stream;
   Event done;
   Device input, output;  // for the largest batch
+  Pinned result;         // the output, copied
   std::unique_ptr<nvinfer1::IExecutionContext> context;
-  int32_t images = 0;       // that the context is set to, where the batch is open; 0: none yet
-  uint64_t settings = 0;    // counts changes of that: graphs of an earlier one must not be launched
+  int32_t images = 0;     // that the context is set to, where the batch is open; 0: none yet
+  uint64_t settings = 1;  // counts changes of that
+
+  // What a run does after its copy in, as CUDA's graph: one for all bindings, since
+  // only that copy is of their memory.
+  bool graphs = false;    // wanted, and not known to fail
+  GraphExec graph;
+  uint64_t captured = 0;  // settings when the graph was captured: it must not be launched with others
+  uint64_t ran = 0;       // settings of the last run without a graph: the warm-up
+
+  std::chrono::steady_clock::time_point started;
+  std::chrono::nanoseconds expected{0};  // what a run takes, from those before
   sightd_trt_binding *busy = nullptr;
 };
 
@@ -34,7 +46,7 @@ struct sightd_trt_engine {
   nvinfer1::DataType input_type{}, output_type{};
   int32_t batch = 0, classes = 0;
   bool open_batch = false;
-  bool graphs = false, softmax = false;
+  bool softmax = false;
   uint64_t device_memory = 0;
   std::vector<int8_t> table;  // channels × 256; empty: bytes go as they are
   int32_t channels[3] = {};
@@ -50,24 +62,13 @@ struct sightd_trt_engine {
 };
 
 struct sightd_trt_binding {
-  // A run on a lane as CUDA's graph.
-  struct Captured {
-    sightd::GraphExec exec;
-    uint64_t settings = 0;  // the lane's, when it was captured
-    uint64_t ran = 0;       // settings + 1 of the last run without a graph: the warm-up
-  };
-
   sightd_trt_engine *engine = nullptr;
   const uint8_t *pixels = nullptr;
   int32_t images = 0;
   sightd::Registered registered;
   sightd::Pinned staging;  // of the input, where the pixels can't be read or aren't the input
-  sightd::Pinned output;   // as the engine gives it
-  std::vector<float> converted;
-  float *scores = nullptr;  // in output where that can be, else in converted
-  std::vector<Captured> captured;  // by lane
-  bool graphs = false;             // runs are to be captured
-  bool launched = false;           // the last run was launched as a graph
+  std::vector<float> scores;
+  bool launched = false;  // the last run was launched as a graph
   sightd::Lane *running = nullptr;
 };
 

@@ -144,15 +144,18 @@ void add_context(sightd_trt_engine &e, Lane &lane) {
   e.output.image_stride = strides.d[0];
 }
 
-void add_lane(sightd_trt_engine &e) {
+void add_lane(sightd_trt_engine &e, bool graphs) {
   e.lanes.emplace_back();
   Lane &lane = e.lanes.back();
   lane.stream = new_stream();
   lane.done = new_event();
+  lane.graphs = graphs;
   add_context(e, lane);
   const auto images = static_cast<size_t>(e.batch);
   lane.input = device_memory(images * static_cast<size_t>(e.input.image_stride * e.input_element));
-  lane.output = device_memory(images * static_cast<size_t>(e.output.image_stride * e.output_element));
+  const size_t output = images * static_cast<size_t>(e.output.image_stride * e.output_element);
+  lane.output = device_memory(output);
+  lane.result = pinned_memory(output);
   const Call call;
   if (!lane.context->setTensorAddress(e.input_name.c_str(), reinterpret_cast<void *>(lane.input.get())) ||
       !lane.context->setTensorAddress(e.output_name.c_str(), reinterpret_cast<void *>(lane.output.get())))
@@ -179,11 +182,10 @@ std::unique_ptr<sightd_trt_engine> load(const sightd_trt_load &l) {
   find_tensors(*e, *e->engine);
   read_input(*e, *e->engine, l, row);
   read_output(*e, *e->engine, row);
-  e->graphs = l.graphs != 0 && l.dla_core < 0;  // DLA's work can't be captured
   e->softmax = l.softmax != 0;
   e->device_memory = memory_needed(*e->engine, l.lanes, l.plan_size);
   e->lanes.reserve(static_cast<size_t>(l.lanes));
-  for (int32_t i = 0; i < l.lanes; i++) add_lane(*e);
+  for (int32_t i = 0; i < l.lanes; i++) add_lane(*e, l.graphs != 0 && l.dla_core < 0);  // DLA's work can't be captured
   // What was cleared on the default stream is there before another stream writes it.
   check(c.cuStreamSynchronize(nullptr), "preparing the engine's memory");
   return e;

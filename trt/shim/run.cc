@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "engine.h"
 #include "log.h"
@@ -55,39 +57,47 @@ void convert(const sightd_trt_binding &b) {
     }
 }
 
+// A core that waits for another leaves its sibling in peace.
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // The input of a run as it lies in memory that the GPU reads.
 const void *source(const sightd_trt_binding &b) {
   return b.staging ? b.staging.get() : static_cast<const void *>(b.pixels);
 }
 
-// Queues a whole run on the lane's stream. Returns whether all could be queued.
-bool enqueue(const Driver &c, sightd_trt_binding &b, Lane &lane, CUresult *result) {
-  const sightd_trt_engine &e = *b.engine;
-  *result = c.cuMemcpyHtoDAsync_v2(lane.input.get(), source(b), input_bytes(e, b.images), lane.stream.get());
-  if (*result != CUDA_SUCCESS) return false;
+// Queues what follows the copy of the input. A plan of one fixed batch always computes
+// all of it, and its graph serves bindings of fewer images too.
+bool enqueue(const Driver &c, const sightd_trt_engine &e, Lane &lane, CUresult *result) {
+  const int32_t images = e.open_batch ? lane.images : e.batch;
   if (!lane.context->enqueueV3(reinterpret_cast<cudaStream_t>(lane.stream.get()))) return false;
-  *result = c.cuMemcpyDtoHAsync_v2(b.output.get(), lane.output.get(), output_bytes(e, b.images), lane.stream.get());
+  *result = c.cuMemcpyDtoHAsync_v2(lane.result.get(), lane.output.get(), output_bytes(e, images), lane.stream.get());
   return *result == CUDA_SUCCESS;
 }
 
-// Captures the run; where anything of it fails, graphs are done without for good.
-void capture(const Driver &c, sightd_trt_binding &b, Lane &lane, sightd_trt_binding::Captured &captured) {
-  captured.exec = GraphExec();
-  b.graphs = false;
+// Captures that; where anything of it fails, the lane does without graphs for good.
+void capture(const Driver &c, const sightd_trt_engine &e, Lane &lane) {
+  lane.graph = GraphExec();
+  lane.graphs = false;
   const Muted muted;
   // Other threads may allocate meanwhile: that isn't this thread's capture's concern.
   if (c.cuStreamBeginCapture_v2(lane.stream.get(), CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) != CUDA_SUCCESS) return;
   CUresult result = CUDA_SUCCESS;
-  const bool queued = enqueue(c, b, lane, &result);
+  const bool queued = enqueue(c, e, lane, &result);
   CUgraph made = nullptr;
   result = c.cuStreamEndCapture(lane.stream.get(), &made);
   const Graph graph(made);
   if (!queued || result != CUDA_SUCCESS || !graph) return;
   CUgraphExec exec = nullptr;
   if (c.cuGraphInstantiateWithFlags(&exec, graph.get(), 0) != CUDA_SUCCESS) return;
-  captured.exec = GraphExec(exec);
-  captured.settings = lane.settings;
-  b.graphs = true;
+  lane.graph = GraphExec(exec);
+  lane.captured = lane.settings;
+  lane.graphs = true;
 }
 
 void set_images(const sightd_trt_engine &e, Lane &lane, int32_t images) {
@@ -102,51 +112,70 @@ void set_images(const sightd_trt_engine &e, Lane &lane, int32_t images) {
   lane.images = images;
 }
 
-// Queues the run as a graph, or else plainly; the first plain one is the warm-up that
+// Queues the run, as a graph or else plainly; the first plain one is the warm-up that
 // TensorRT wants before a capture.
-void launch(const Driver &c, sightd_trt_binding &b, Lane &lane, sightd_trt_binding::Captured &captured) {
-  const auto current = [&] { return captured.exec && captured.settings == lane.settings; };
-  if (b.graphs && !current() && captured.ran == lane.settings + 1) capture(c, b, lane, captured);
-  b.launched = b.graphs && current();
+void launch(const Driver &c, sightd_trt_binding &b, Lane &lane) {
+  const sightd_trt_engine &e = *b.engine;
+  const auto current = [&] { return lane.graph && lane.captured == lane.settings; };
+  if (lane.graphs && !current() && lane.ran == lane.settings) capture(c, e, lane);
+  check(c.cuMemcpyHtoDAsync_v2(lane.input.get(), source(b), input_bytes(e, b.images), lane.stream.get()),
+        "copying to the GPU");
+  b.launched = lane.graphs && current();
   if (b.launched) {
-    check(c.cuGraphLaunch(captured.exec.get(), lane.stream.get()), "launching a run as a graph");
+    check(c.cuGraphLaunch(lane.graph.get(), lane.stream.get()), "launching a run as a graph");
   } else {
     const Call call;
     CUresult result = CUDA_SUCCESS;
-    if (!enqueue(c, b, lane, &result)) {
-      check(result, "copying to or from the GPU");
+    if (!enqueue(c, e, lane, &result)) {
+      check(result, "copying from the GPU");
       call.fail(SIGHTD_TRT_FAILED, "TensorRT can't run the engine");
     }
-    captured.ran = lane.settings + 1;
+    lane.ran = lane.settings;
   }
   check(c.cuEventRecord(lane.done.get(), lane.stream.get()), "marking the end of a run");
 }
 
-// Short runs are answered at once, long ones leave the core to others.
-void await(const Driver &c, const Lane &lane) {
-  constexpr auto patience = std::chrono::microseconds(100);
-  const auto from = std::chrono::steady_clock::now();
-  CUresult result;
-  do result = c.cuEventQuery(lane.done.get());
-  while (result == CUDA_ERROR_NOT_READY && std::chrono::steady_clock::now() - from < patience);
-  if (result == CUDA_ERROR_NOT_READY) result = c.cuEventSynchronize(lane.done.get());
+// Waits for the lane's run. Being woken takes as long as a small network's run, so the
+// core is left to others until shortly before the end that is expected, and then the
+// event is asked again and again. A run that takes longer than others did is slept for.
+void await(const Driver &c, Lane &lane) {
+  using std::chrono::microseconds;
+  using Clock = std::chrono::steady_clock;
+  constexpr microseconds early(200), late(200);  // sleeping ends up to 100 µs late on a common kernel
+  CUresult result = c.cuEventQuery(lane.done.get());
+  auto now = Clock::now();
+  if (result == CUDA_ERROR_NOT_READY) {
+    const auto rest = lane.started + lane.expected - now;
+    if (rest > early + late) std::this_thread::sleep_for(rest - early);
+    const auto patience = std::max(now, lane.started + lane.expected) + late;
+    while ((result = c.cuEventQuery(lane.done.get())) == CUDA_ERROR_NOT_READY && Clock::now() < patience) relax();
+    if (result == CUDA_ERROR_NOT_READY) result = c.cuEventSynchronize(lane.done.get());
+    now = Clock::now();
+    const auto took = now - lane.started;
+    lane.expected += (took - lane.expected) / (lane.expected.count() == 0 ? 1 : 8);
+  } else {
+    lane.expected = std::min<std::chrono::nanoseconds>(lane.expected, now - lane.started);  // it took no longer
+  }
   check(result, "running the engine");
 }
 
-void read_scores(sightd_trt_binding &b) {
+void read_scores(sightd_trt_binding &b, const Lane &lane) {
   const sightd_trt_engine &e = *b.engine;
-  if (b.scores != b.output.get()) {
+  float *scores = b.scores.data();
+  if (e.output_type == nvinfer1::DataType::kFLOAT && e.output.plain()) {
+    memcpy(scores, lane.result.get(), b.scores.size() * sizeof *scores);
+  } else {
     const bool half = e.output_type == nvinfer1::DataType::kHALF;
     for (int32_t i = 0; i < b.images; i++)
       for (int32_t k = 0; k < e.classes; k++) {
         const int64_t at = i * e.output.image_stride + e.output.at(k, 0, 0);
-        b.scores[static_cast<int64_t>(i) * e.classes + k] =
-            half ? from_half(static_cast<const uint16_t *>(b.output.get())[at])
-                 : static_cast<const float *>(b.output.get())[at];
+        scores[static_cast<int64_t>(i) * e.classes + k] =
+            half ? from_half(static_cast<const uint16_t *>(lane.result.get())[at])
+                 : static_cast<const float *>(lane.result.get())[at];
       }
   }
   if (e.softmax)
-    for (int32_t i = 0; i < b.images; i++) softmax(b.scores + static_cast<int64_t>(i) * e.classes, e.classes);
+    for (int32_t i = 0; i < b.images; i++) softmax(scores + static_cast<int64_t>(i) * e.classes, e.classes);
 }
 
 }  // namespace
@@ -163,15 +192,7 @@ std::unique_ptr<sightd_trt_binding> bind(sightd_trt_engine &e, const uint8_t *pi
   b->images = images;
   if (e.table.empty()) b->registered = Registered(pixels, size);
   if (!b->registered) b->staging = pinned_memory(input_bytes(e, images));
-  b->output = pinned_memory(output_bytes(e, images));
-  if (e.output_type == nvinfer1::DataType::kFLOAT && e.output.plain()) {
-    b->scores = static_cast<float *>(b->output.get());
-  } else {
-    b->converted.resize(static_cast<size_t>(images) * static_cast<size_t>(e.classes));
-    b->scores = b->converted.data();
-  }
-  b->captured.resize(e.lanes.size());
-  b->graphs = e.graphs;
+  b->scores.resize(static_cast<size_t>(images) * static_cast<size_t>(e.classes));
   const std::lock_guard<std::mutex> lock(e.mutex);
   e.bindings.insert(b.get());
   return b;
@@ -203,7 +224,8 @@ void start(sightd_trt_binding &b, int32_t number) {
     memcpy(b.staging.get(), b.pixels, input_bytes(e, b.images));
   try {
     set_images(e, lane, b.images);
-    launch(c, b, lane, b.captured[static_cast<size_t>(number)]);
+    lane.started = std::chrono::steady_clock::now();
+    launch(c, b, lane);
   } catch (const Failure &) {
     // What was queued before it failed may still read the caller's memory.
     c.cuStreamSynchronize(lane.stream.get());
@@ -219,7 +241,7 @@ void wait(sightd_trt_binding &b) {
   b.running = nullptr;
   lane.busy = nullptr;
   await(cuda(), lane);
-  read_scores(b);
+  read_scores(b, lane);
 }
 
 }  // namespace sightd
