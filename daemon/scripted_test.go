@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,10 @@ import (
 // scripted is a back end that does as it is told. Its engines keep the contract
 // of real ones; see TestEnginesKeepTheirContract.
 type scripted struct {
-	name   string
-	lanes  int
-	report *BuildReport
+	name     string
+	lanes    int
+	report   *BuildReport
+	identity string // "" is "scripted"
 
 	refuse error // of preparing
 	// building is called for each build, the first being 1; nil builds at once.
@@ -33,7 +35,7 @@ type scripted struct {
 }
 
 func (b *scripted) Name() string     { return b.name }
-func (b *scripted) Identity() string { return "scripted" }
+func (b *scripted) Identity() string { return cmp.Or(b.identity, "scripted") }
 
 func (b *scripted) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
 	if b.refuse != nil {

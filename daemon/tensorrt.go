@@ -12,7 +12,6 @@ import (
 
 	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/internal/durable"
-	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/trt"
 )
 
@@ -118,7 +117,8 @@ func (t *tensorRT) Build(ctx context.Context, p *Prepared, dir string, progress 
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	case trt.StatusOf(err) == trt.BadModel:
-		return nil, &release.Rejection{Code: release.BadModel, Err: err}
+		// Not the release's fault: what isn't ONNX at all was found out before.
+		return nil, fmt.Errorf("%w (TensorRT %s refuses the model: another version may take it, as does inference.backend: ort)", err, t.info.TensorRT)
 	case err != nil:
 		return nil, err
 	}

@@ -58,6 +58,7 @@ type unit struct {
 	note    string      // what is to be said of what serves
 	failure string      // why a release doesn't serve
 	failed  int         // its number
+	refused bool        // for what its model is to the back end
 	build   *building   // nil: none is under way
 }
 
@@ -161,7 +162,7 @@ func (u *unit) serve(set *laneSet) {
 	s.Engine = engineStatus(set)
 	u.note = p.Note
 	if !set.interim && spec.Release >= u.failed {
-		u.failure, u.failed, s.Build = "", 0, nil
+		u.failure, u.failed, u.refused, s.Build = "", 0, false, nil
 	}
 	interim := u.interim()
 	u.mu.Unlock()
@@ -231,6 +232,9 @@ func (u *unit) interim() string {
 		return "the CPU serves while " + engine + " is built"
 	case u.status.Build != nil && u.status.Build.NextTry != nil:
 		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
+	}
+	if u.refused && u.failed == u.status.Release {
+		return "the CPU serves, as " + properName(u.backend) + " refuses the model"
 	}
 	return "the CPU serves until " + engine + " is there"
 }

@@ -41,6 +41,7 @@ type attempt struct {
 	rel      *release.Release
 	failures int
 	next     time.Time // not before
+	parked   bool      // nothing that can change while this process lives would mend it
 }
 
 // outcome is what an attempt gave: perhaps a set of the CPU's first, then the
@@ -90,7 +91,7 @@ func (k *keeper) run(ctx context.Context) {
 // begin starts the best attempt that is due.
 func (k *keeper) begin(ctx context.Context) {
 	now := time.Now()
-	i := slices.IndexFunc(k.wanted, func(a *attempt) bool { return !a.next.After(now) })
+	i := slices.IndexFunc(k.wanted, func(a *attempt) bool { return !a.parked && !a.next.After(now) })
 	if i < 0 {
 		return
 	}
@@ -107,13 +108,20 @@ func (k *keeper) begin(ctx context.Context) {
 	}()
 }
 
-// due is when an attempt is next due; nil where one is under way or none is
-// wanted.
+// due is when an attempt is next due; nil where one is under way or none will be.
 func (k *keeper) due() <-chan time.Time {
-	if k.work != nil || len(k.wanted) == 0 {
+	if k.work != nil {
 		return nil
 	}
-	first := slices.MinFunc(k.wanted, func(a, b *attempt) int { return a.next.Compare(b.next) })
+	var first *attempt
+	for _, a := range k.wanted {
+		if !a.parked && (first == nil || a.next.Before(first.next)) {
+			first = a
+		}
+	}
+	if first == nil {
+		return nil
+	}
 	return time.After(time.Until(first.next))
 }
 
@@ -188,14 +196,24 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 			k.drop([]*attempt{a})
 			return
 		}
-		var noted *ErrBackOff
-		if errors.As(o.err, &noted) { // the store knows of failures before this start too
-			a.failures, a.next = noted.Count, noted.Until
-		} else {
-			a.failures++
-			a.next = time.Now().Add(k.u.pace.after(a.failures))
-		}
+		k.postpone(a, o.err)
 		k.u.fail(a.rel, o.err, a)
+	}
+}
+
+// postpone says when an attempt that failed is made again.
+func (k *keeper) postpone(a *attempt, err error) {
+	a.failures++
+	a.next = time.Now().Add(k.u.pace.after(a.failures))
+	a.parked = modelRefused(err)
+	var noted *ErrBackOff
+	if !errors.As(err, &noted) {
+		return
+	}
+	// The store knows of failures before this start too. It forgets them where the
+	// disk is full.
+	if noted.cause == nil || noted.Count >= a.failures {
+		a.failures, a.next = noted.Count, noted.Until
 	}
 }
 
@@ -277,7 +295,7 @@ func (u *unit) noSpare(rel *release.Release, err error) {
 }
 
 // fail says why a release isn't served, and when it is tried again; nil is
-// never.
+// never, since the release itself is to blame.
 func (u *unit) fail(rel *release.Release, err error, again *attempt) {
 	attrs := []any{"model", u.name, "release", rel.Spec.Release, "err", err}
 	u.mu.Lock()
@@ -286,7 +304,8 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt) {
 	}
 	u.failure, u.failed = fmt.Sprintf("release %d: %v", rel.Spec.Release, err), rel.Spec.Release
 	u.status.Build = nil
-	if again != nil {
+	u.refused = again != nil && again.parked
+	if again != nil && !again.parked {
 		next := again.next.UTC().Truncate(time.Second)
 		u.status.Build = &BuildStatus{Release: rel.Spec.Release, Backend: u.backend.Name(), Attempts: again.failures, NextTry: &next}
 		attrs = append(attrs, "next_try", next)
