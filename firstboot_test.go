@@ -117,3 +117,42 @@ func TestBuildsThatFailLeaveTheCPUServing(t *testing.T) {
 		})
 	}
 }
+
+// modelKeys gives the configuration's one model more keys.
+func modelKeys(t *testing.T, config, keys string) {
+	t.Helper()
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, config, []byte(strings.Replace(string(b), "{name: tiny,", "{name: tiny, "+keys+",", 1)))
+}
+
+func TestTheGPUServesWhereDLAHasTooManyPieces(t *testing.T) {
+	t.Parallel()
+	layer := func(name, kind string) string {
+		return `{"Name": "` + name + `", "LayerType": "` + kind + `", "Inputs": [], "Outputs": []}`
+	}
+	layers := write(t, filepath.Join(t.TempDir(), "layers.json"), []byte(`{"Layers": [`+strings.Join([]string{
+		layer("{ForeignNode[a...b]}", "DLA"), layer("norm", "PluginV2"), layer("{ForeignNode[c...d]}", "DLA"),
+	}, ", ")+`], "Bindings": []}`))
+	config, _ := serviceConfig(t, "test:noise", "")
+	modelKeys(t, config, "placement: {device: dla, max_pieces: 1}")
+	const reason = `the GPU instead of DLA: the network is in 2 pieces on DLA, placement.max_pieces is 1: on the GPU are "norm"`
+	for start := range 2 {
+		script := []string{"cores 1", "layers " + layers}
+		if start == 1 {
+			script = append(script, `fail build 11 "nothing is to be built"`)
+		}
+		s := onDouble(t, config, script...)
+		m := s.when("the GPU's engine serves", byTensorRT).Models[0]
+		if m.Engine.Device != "gpu" || m.Engine.Stored != (start == 1) || m.Builds["failed"] > 0 {
+			t.Errorf("start %d: %+v, engine %+v", start, m, m.Engine)
+		}
+		wantParts(t, m.Reason, reason)
+		s.stop(syscall.SIGTERM)
+		if n := strings.Count(s.log.String(), "the GPU takes the place of DLA"); n != 1 {
+			t.Errorf("start %d: it is said %d times", start, n)
+		}
+	}
+}

@@ -213,7 +213,7 @@ func TestTheCPUServesAModelThatTensorRTRefuses(t *testing.T) {
 	n := d.model().Frames
 	eventually(t, "the CPU goes on", func() bool { return d.model().Frames > n+10 })
 	s := d.model()
-	if n, _, _ := b.counted(); n != 1 || !s.Interim || s.Build != nil || !strings.HasSuffix(s.Reason, "the CPU serves, as TensorRT refuses the model") {
+	if n, _, _ := b.counted(); n != 1 || !s.Interim || s.Build != nil || !strings.HasSuffix(s.Reason, "the CPU serves, as TensorRT has no engine for it") {
 		t.Errorf("%d builds, %+v", n, s)
 	}
 }

@@ -112,9 +112,12 @@ const buildPrefix = ".build-"
 // Stored tells whether Open will find the engine, and find it whole.
 func (s EngineStore) Stored(b Backend, p *Prepared) bool {
 	key := keyOf(b, p)
-	_, err := s.check(key, filepath.Join(s.Dir, key.ID()+".engine"))
+	_, err := s.check(key, s.file(key))
 	return err == nil
 }
+
+// file is where a key's engine is kept.
+func (s EngineStore) file(key engineKey) string { return filepath.Join(s.Dir, key.ID()+".engine") }
 
 func keyOf(b Backend, p *Prepared) engineKey {
 	return engineKey{
@@ -126,7 +129,9 @@ func keyOf(b Backend, p *Prepared) engineKey {
 // Open loads the engine of the prepared graph, and builds it before where the
 // store hasn't got it or has it damaged; progress, which may be nil, is called
 // meanwhile, first when the build is about to begin. The graph is let go of. A
-// build that fails is an [*ErrBackOff], and so is one that failed lately.
+// build that fails is an [*ErrBackOff], and so is one that failed lately. An engine
+// for DLA that goes beyond the placement's limits is a [*dla.LimitError]; whether the
+// GPU takes its place tells goesToGPU.
 func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress func(BuildProgress)) (*OpenedEngine, error) {
 	defer func() {
 		p.graph = nil
@@ -134,7 +139,7 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 	}()
 	key := keyOf(b, p)
 	id := key.ID()
-	path := filepath.Join(s.Dir, id+".engine")
+	path := s.file(key)
 	release := inUse.hold(path)
 	opened, err := s.open(ctx, b, key, p, path, progress)
 	if err != nil {
@@ -148,6 +153,9 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (*OpenedEngine, error) {
 	info, err := s.check(key, path)
 	if err == nil {
+		if err := p.limits(info.Report); err != nil {
+			return nil, err
+		}
 		start := time.Now()
 		e, lerr := b.Load(p, path)
 		if lerr == nil {
@@ -173,6 +181,10 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 	var start time.Time
 	var e Engine
 	if info, err = s.build(ctx, b, key, p, path, progress); err == nil {
+		if err := p.limits(info.Report); err != nil {
+			s.succeeded(path)
+			return nil, err
+		}
 		start = time.Now()
 		if e, err = b.Load(p, path); err != nil {
 			err = fmt.Errorf("load engine just built: %w", err)

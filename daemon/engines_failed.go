@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/internal/durable"
 	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/trt"
@@ -51,14 +52,15 @@ func (e *ErrBackOff) Error() string {
 // Unwrap is the error of the build, where this process tried it.
 func (e *ErrBackOff) Unwrap() error { return e.cause }
 
-// modelRefused is whether a build failed, now or before, for what the model is to this
-// back end with these settings.
-func modelRefused(err error) bool {
+// final is whether no wait mends what there is no engine for: the model was refused,
+// now or before, or the engine isn't one that the placement allows.
+func final(err error) bool {
 	var noted *ErrBackOff
 	if errors.As(err, &noted) {
 		return noted.Refused
 	}
-	return trt.StatusOf(err) == trt.BadModel
+	var over *dla.LimitError
+	return trt.StatusOf(err) == trt.BadModel || errors.As(err, &over)
 }
 
 // failure is KEY.failed.json.
@@ -109,7 +111,7 @@ func (s EngineStore) failed(engine string, cause error) error {
 	if len(reason) > maxReason {
 		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
 	}
-	f = failure{Count: f.Count + 1, Reason: reason, Refused: modelRefused(cause), Last: now, Next: now.Add(wait)}
+	f = failure{Count: f.Count + 1, Reason: reason, Refused: final(cause), Last: now, Next: now.Add(wait)}
 	if f.Refused {
 		f.Next = time.Time{}
 	}

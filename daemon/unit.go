@@ -58,7 +58,7 @@ type unit struct {
 	note    string      // what is to be said of what serves
 	failure string      // why a release doesn't serve
 	failed  int         // its number
-	refused bool        // for what its model is to the back end
+	refused bool        // for good, as far as this process goes
 	build   *building   // nil: none is under way
 }
 
@@ -234,7 +234,7 @@ func (u *unit) interim() string {
 		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
 	}
 	if u.refused && u.failed == u.status.Release {
-		return "the CPU serves, as " + properName(u.backend) + " refuses the model"
+		return "the CPU serves, as " + properName(u.backend) + " has no engine for it"
 	}
 	return "the CPU serves until " + engine + " is there"
 }

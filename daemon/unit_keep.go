@@ -205,7 +205,7 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 func (k *keeper) postpone(a *attempt, err error) {
 	a.failures++
 	a.next = time.Now().Add(k.u.pace.after(a.failures))
-	a.parked = modelRefused(err)
+	a.parked = final(err)
 	var noted *ErrBackOff
 	if !errors.As(err, &noted) {
 		return

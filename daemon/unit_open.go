@@ -32,7 +32,14 @@ func (u *unit) open(ctx context.Context, rel *release.Release, interim func(*lan
 			return nil, ctx.Err()
 		}
 	}
-	return u.openWith(ctx, u.backend, rel, p)
+	set, err := u.openWith(ctx, u.backend, rel, p)
+	if goesToGPU(err) {
+		if p, err = u.engines.Prepare(u.backend, rel, u.options(rel)); err != nil {
+			return nil, err
+		}
+		set, err = u.openWith(ctx, u.backend, rel, p)
+	}
+	return set, err
 }
 
 // openSpare makes a release ready to be served by the CPU for the time being.
