@@ -149,6 +149,20 @@ func TestAReleaseThatCannotBeBuiltIsRejected(t *testing.T) {
 	}
 }
 
+// stoppable runs a daemon until stop.
+func stoppable(t *testing.T, d *Daemon) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // refusing is a building of a model that TensorRT doesn't take.
 func refusing(times int) func(context.Context, int, func(BuildProgress)) error {
 	return func(_ context.Context, n int, _ func(BuildProgress)) error {
@@ -170,14 +184,9 @@ func TestAModelThatTensorRTRefusesIsTriedAgainAfterItsUpgrade(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- d.Run(ctx) }()
+		stop := stoppable(t, d)
 		eventually(t, what, func() bool { s := d.model(); return s.State == modelServing && s.Frames > 0 && ok(d, s) })
 		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	}
 	for start := range 2 {
 		until("the factory release serves", func(d *Daemon, s ModelStatus) bool {

@@ -195,7 +195,7 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 		s.succeeded(path)
 		s.Prune()
 		return opened(e, info, false, start), nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || trt.StatusOf(err) == trt.Broken: // no fault of the engine's
 		return nil, err
 	}
 	return nil, s.failed(path, err)
@@ -212,7 +212,7 @@ func opened(e Engine, info engineInfo, stored bool, loading time.Time) *OpenedEn
 // the machine is to blame.
 func worthBuilding(err error) bool {
 	switch trt.StatusOf(err) {
-	case trt.NoMemory, trt.NoDevice, trt.Missing, trt.Cancelled:
+	case trt.NoMemory, trt.NoDevice, trt.Missing, trt.Cancelled, trt.Broken:
 		return false
 	}
 	return true

@@ -27,6 +27,7 @@ type scripted struct {
 
 	mu     sync.Mutex
 	broken error // of running
+	locked error // of loading
 	builds int
 	loads  int
 	open   int // engines
@@ -70,6 +71,9 @@ func (b *scripted) Build(ctx context.Context, p *Prepared, dir string, progress 
 func (b *scripted) Load(p *Prepared, _ string) (Engine, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.locked != nil {
+		return nil, b.locked
+	}
 	b.loads++
 	b.open++
 	return &scriptedEngine{scripted: b, size: p.Width * p.Height * 3, classes: p.Classes, batch: p.Batch}, nil
@@ -79,6 +83,13 @@ func (b *scripted) Load(p *Prepared, _ string) (Engine, error) {
 func (b *scripted) fail(err error) {
 	b.mu.Lock()
 	b.broken = err
+	b.mu.Unlock()
+}
+
+// unloadable has loading fail.
+func (b *scripted) unloadable(err error) {
+	b.mu.Lock()
+	b.locked = err
 	b.mu.Unlock()
 }
 

@@ -182,7 +182,7 @@ func (t *tensorRT) Load(p *Prepared, path string) (Engine, error) {
 		o.Cores = p.TensorRT.Cores
 	}
 	e, err := trt.LoadFile(path, o)
-	t.sayLog()
+	sayTensorRT(t.options.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -217,16 +217,3 @@ func (e tensorRTEngine) Bind(pixels []byte, n int) (Binding, error) {
 }
 func (e tensorRTEngine) Start(b Binding) error { return e.Engine.Start(b.(*trt.Binding)) }
 func (e tensorRTEngine) Wait(b Binding) error  { return e.Engine.Wait(b.(*trt.Binding)) }
-
-// sayLog passes on what TensorRT has logged in this process. Most of its warnings
-// are of no use to an operator.
-func (t *tensorRT) sayLog() {
-	trt.TakeLog(func(severity int, line string) {
-		switch {
-		case severity <= trt.LogError:
-			t.options.Log.Warn("tensorrt says", "error", line)
-		case severity == trt.Warning:
-			t.options.Log.Debug("tensorrt says", "warning", line)
-		}
-	})
-}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/trt"
 )
 
 // keeper comes by a unit's engines: one attempt to open a release is under way
@@ -41,7 +42,7 @@ type attempt struct {
 	rel      *release.Release
 	failures int
 	next     time.Time // not before
-	parked   bool      // nothing that can change while this process lives would mend it
+	parked   bool      // no try in this process would go better; next is the next one's, zero: none
 }
 
 // outcome is what an attempt gave: perhaps a set of the CPU's first, then the
@@ -204,8 +205,15 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 // postpone says when an attempt that failed is made again.
 func (k *keeper) postpone(a *attempt, err error) {
 	a.failures++
+	switch {
+	case trt.StatusOf(err) == trt.Broken:
+		a.parked, a.next = true, k.u.doom(err)
+		return
+	case final(err):
+		a.parked, a.next = true, time.Time{}
+		return
+	}
 	a.next = time.Now().Add(k.u.pace.after(a.failures))
-	a.parked = final(err)
 	var noted *ErrBackOff
 	if !errors.As(err, &noted) {
 		return
@@ -229,8 +237,13 @@ func (k *keeper) broke(ctx context.Context, set *laneSet) {
 	k.breaks++
 	k.sound = false
 	a := &attempt{rel: set.rel, failures: k.breaks, next: time.Now().Add(k.u.pace.after(k.breaks))}
+	err := fmt.Errorf("%d frames in a row: %w", brokenAfter, set.fault)
+	if trt.StatusOf(set.fault) == trt.Broken {
+		err = set.fault
+		a.parked, a.next = true, k.u.doom(err)
+	}
 	k.wanted = append(k.wanted, a) // what else is wanted is newer
-	k.u.fail(set.rel, fmt.Errorf("%d frames in a row: %w", brokenAfter, set.fault), a)
+	k.u.fail(set.rel, err, a)
 	if k.u.spare == nil {
 		return
 	}
@@ -304,8 +317,9 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt) {
 	}
 	u.failure, u.failed = fmt.Sprintf("release %d: %v", rel.Spec.Release, err), rel.Spec.Release
 	u.status.Build = nil
-	u.refused = again != nil && again.parked
-	if again != nil && !again.parked {
+	never := again == nil || again.parked && again.next.IsZero()
+	u.refused = again != nil && never
+	if !never {
 		next := again.next.UTC().Truncate(time.Second)
 		u.status.Build = &BuildStatus{Release: rel.Spec.Release, Backend: u.backend.Name(), Attempts: again.failures, NextTry: &next}
 		attrs = append(attrs, "next_try", next)
