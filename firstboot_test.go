@@ -156,3 +156,68 @@ func TestTheGPUServesWhereDLAHasTooManyPieces(t *testing.T) {
 		}
 	}
 }
+
+func TestAServiceWhoseCUDABrokeIsWellAfterItsRestart(t *testing.T) {
+	t.Parallel()
+	config, _ := serviceConfig(t, "test:noise", "")
+	const breaking = `fail run after 60 13 "running the engine: CUDA_ERROR_ILLEGAL_ADDRESS"`
+	first := onDouble(t, config, breaking)
+	if status := first.end(); status != 1 {
+		t.Errorf("exit status %d", status)
+	}
+	wantParts(t, first.refusal(), "CUDA doesn't work any more in this process", "has to be started again", "dmesg", "CUDA_ERROR_ILLEGAL_ADDRESS")
+
+	second := onDouble(t, config, breaking)
+	m := second.when("it breaks again, and the CPU serves", func(s *daemon.Status) bool {
+		return byTheCPU(s) && s.Models[0].Build != nil && s.Models[0].Build.NextTry != nil
+	}).Models[0]
+	wantParts(t, m.Reason, "CUDA_ERROR_ILLEGAL_ADDRESS", "the CPU serves; TensorRT's engine is tried again at ")
+	if m.Builds["failed"]+m.Damaged > 0 {
+		t.Errorf("the engine is blamed: %+v", m)
+	}
+	if status := second.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+
+	third := onDouble(t, config)
+	if m := third.when("TensorRT serves again", byTensorRT).Models[0]; !m.Engine.Stored {
+		t.Errorf("engine %+v", m.Engine)
+	}
+	third.stop(syscall.SIGTERM)
+}
+
+func TestWhatTensorRTLogsWhileItRunsIsSaidOnceAndCounted(t *testing.T) {
+	t.Parallel()
+	config, _ := serviceConfig(t, "test:noise", "")
+	s := onDouble(t, config, `fail run after 60 11 "no kernel image"`)
+	status := s.when("the CPU serves instead", func(s *daemon.Status) bool {
+		return byTheCPU(s) && s.TensorRTErrors > 5
+	})
+	wantParts(t, status.Models[0].Reason, "no kernel image")
+	s.stop(syscall.SIGTERM)
+	const line = `msg="tensorrt says" error="IExecutionContext::enqueueV3: no kernel image"`
+	if n := strings.Count(s.log.String(), line); n != 1 {
+		t.Errorf("the log has it %d times: %s", n, line)
+	}
+}
+
+func TestAModelThatTensorRTRefusesIsServedByItsNextVersion(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:noise", "")
+	for range 2 {
+		s := onDouble(t, config, `fail build 6 "node 3 (NonMaxSuppression): no importer registered"`)
+		m := s.when("the CPU serves for good", func(s *daemon.Status) bool {
+			return byTheCPU(s) && strings.HasSuffix(s.Models[0].Reason, "TensorRT has no engine for it")
+		}).Models[0]
+		wantParts(t, m.Reason, "NonMaxSuppression", "TensorRT 10.3.0 refuses the model", "another version may take it")
+		s.stop(syscall.SIGTERM)
+	}
+	if notes, _ := filepath.Glob(filepath.Join(state, "engines", "*.failed.json")); len(notes) != 1 {
+		t.Errorf("%d failures are noted", len(notes))
+	} else if note := content(t, notes[0]); !strings.Contains(note, `"count": 1,`) {
+		t.Errorf("it was tried again: %s", note)
+	}
+	s := onDouble(t, config, "version 10.6.0")
+	s.when("TensorRT's engine serves", byTensorRT)
+	s.stop(syscall.SIGTERM)
+}
