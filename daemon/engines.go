@@ -256,11 +256,11 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 		progress(BuildProgress{Phase: "prepare", Estimate: estimate})
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return info, fmt.Errorf("make the folder for engines: %w", err)
+		return info, fmt.Errorf("make the folder for engines: %w", s.explain(err))
 	}
 	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
 	if err != nil {
-		return info, fmt.Errorf("build engine: %w", err)
+		return info, fmt.Errorf("build engine: %w", s.explain(err))
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, engineFile)
@@ -288,6 +288,7 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 		return info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
 	if err := durable.WriteFile(sidecar(path), append(text, '\n'), 0o644); err != nil {
+		_ = os.Remove(path) // without its sidecar it takes room for nothing
 		return info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
 	if report != nil {
@@ -296,9 +297,19 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 	return info, nil
 }
 
+// full is whether the disk is. What the builder's process says is text.
+func full(err error) bool {
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, e) || trt.StatusOf(err) == trt.Failed && strings.Contains(err.Error(), e.Error()) {
+			return true
+		}
+	}
+	return false
+}
+
 // explain says of a full disk which one it is.
 func (s EngineStore) explain(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if full(err) {
 		return fmt.Errorf("no space left in %s: make room there: %w", s.Dir, err)
 	}
 	return err

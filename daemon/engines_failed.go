@@ -119,7 +119,7 @@ func (s EngineStore) failed(engine string, cause error) error {
 	if err == nil {
 		err = durable.WriteFile(failureOf(engine), append(b, '\n'), 0o644)
 	}
-	if err != nil {
+	if err != nil && !(full(err) && full(cause)) { // that is said already
 		s.Log.Warn("a failed build can't be noted", "err", err)
 	}
 	if s.Insist {
