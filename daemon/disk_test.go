@@ -193,3 +193,24 @@ func TestTheCPUServesUntilThereIsRoomForTheEngine(t *testing.T) {
 		}
 	}
 }
+
+// A full disk takes no note of a failure either.
+func TestWaitsGrowWhereNoFailureCanBeNoted(t *testing.T) {
+	t.Parallel()
+	k := &keeper{u: &unit{pace: usualPace}}
+	a := new(attempt)
+	within := func(what string, failures int, want time.Duration) {
+		t.Helper()
+		if wait := time.Until(a.next); a.failures != failures || a.parked || wait > want || wait < want-30*time.Second {
+			t.Errorf("%s: %d failures, tried again in %v; want %d and %v", what, a.failures, wait, failures, want)
+		}
+	}
+	for i, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
+		k.postpone(a, &ErrBackOff{Count: 1, Until: time.Now().Add(time.Minute), cause: syscall.ENOSPC})
+		within("not noted", i+1, want)
+	}
+	k.postpone(a, &ErrBackOff{Count: 7, Until: time.Now().Add(time.Hour), cause: syscall.ENOSPC})
+	within("noted by others too", 7, time.Hour)
+	k.postpone(a, &ErrBackOff{Count: 2, Until: time.Now().Add(time.Minute)})
+	within("not tried now", 2, time.Minute)
+}
