@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sightd/sightd/daemon"
 )
 
 // disk mounts a file system of 1 MiB at dir. That takes root.
@@ -99,6 +101,33 @@ func TestStateDirectoryThatIsFull(t *testing.T) {
 	t.Run("to install a release in", func(t *testing.T) {
 		wantRefusal(t, command(t, "release", "install", tinyRelease(t, 2), "-c", config), 1, state, "no space left", "make room there")
 	})
+}
+
+// The CPU's engine is there, TensorRT's isn't.
+func TestADiskThatIsFullOfAllButTensorRTsEngine(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:noise", "")
+	disk(t, state)
+	prepare(t, state)
+	s := startServiceIn(t, []string{"SIGHTD_TENSORRT="}, config)
+	s.when("the CPU serves", func(s *daemon.Status) bool { return s.Models[0].Frames > 0 })
+	s.stop(syscall.SIGTERM)
+	fill(t, state)
+	s = onDouble(t, config)
+	m := s.when("the build has failed and the CPU serves", func(s *daemon.Status) bool {
+		return byTheCPU(s) && s.Models[0].Builds["failed"] > 0
+	}).Models[0]
+	wantParts(t, m.Reason, "no space left in "+filepath.Join(state, "engines")+": make room there")
+	if left, err := filepath.Glob(filepath.Join(state, "engines", ".build-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	s.stop(syscall.SIGTERM)
+	if err := os.Remove(filepath.Join(state, "filling")); err != nil {
+		t.Fatal(err)
+	}
+	s = onDouble(t, config)
+	s.when("TensorRT's engine serves", byTensorRT)
+	s.stop(syscall.SIGTERM)
 }
 
 // Who has its engine needs no room.

@@ -117,3 +117,107 @@ func TestBuildsThatFailLeaveTheCPUServing(t *testing.T) {
 		})
 	}
 }
+
+// modelKeys gives the configuration's one model more keys.
+func modelKeys(t *testing.T, config, keys string) {
+	t.Helper()
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, config, []byte(strings.Replace(string(b), "{name: tiny,", "{name: tiny, "+keys+",", 1)))
+}
+
+func TestTheGPUServesWhereDLAHasTooManyPieces(t *testing.T) {
+	t.Parallel()
+	layer := func(name, kind string) string {
+		return `{"Name": "` + name + `", "LayerType": "` + kind + `", "Inputs": [], "Outputs": []}`
+	}
+	layers := write(t, filepath.Join(t.TempDir(), "layers.json"), []byte(`{"Layers": [`+strings.Join([]string{
+		layer("{ForeignNode[a...b]}", "DLA"), layer("norm", "PluginV2"), layer("{ForeignNode[c...d]}", "DLA"),
+	}, ", ")+`], "Bindings": []}`))
+	config, _ := serviceConfig(t, "test:noise", "")
+	modelKeys(t, config, "placement: {device: dla, max_pieces: 1}")
+	const reason = `the GPU instead of DLA: the network is in 2 pieces on DLA, placement.max_pieces is 1: on the GPU are "norm"`
+	for start := range 2 {
+		script := []string{"cores 1", "layers " + layers}
+		if start == 1 {
+			script = append(script, `fail build 11 "nothing is to be built"`)
+		}
+		s := onDouble(t, config, script...)
+		m := s.when("the GPU's engine serves", byTensorRT).Models[0]
+		if m.Engine.Device != "gpu" || m.Engine.Stored != (start == 1) || m.Builds["failed"] > 0 {
+			t.Errorf("start %d: %+v, engine %+v", start, m, m.Engine)
+		}
+		wantParts(t, m.Reason, reason)
+		s.stop(syscall.SIGTERM)
+		if n := strings.Count(s.log.String(), "the GPU takes the place of DLA"); n != 1 {
+			t.Errorf("start %d: it is said %d times", start, n)
+		}
+	}
+}
+
+func TestAServiceWhoseCUDABrokeIsWellAfterItsRestart(t *testing.T) {
+	t.Parallel()
+	config, _ := serviceConfig(t, "test:noise", "")
+	const breaking = `fail run after 60 13 "running the engine: CUDA_ERROR_ILLEGAL_ADDRESS"`
+	first := onDouble(t, config, breaking)
+	if status := first.end(); status != 1 {
+		t.Errorf("exit status %d", status)
+	}
+	wantParts(t, first.refusal(), "CUDA doesn't work any more in this process", "has to be started again", "dmesg", "CUDA_ERROR_ILLEGAL_ADDRESS")
+
+	second := onDouble(t, config, breaking)
+	m := second.when("it breaks again, and the CPU serves", func(s *daemon.Status) bool {
+		return byTheCPU(s) && s.Models[0].Build != nil && s.Models[0].Build.NextTry != nil
+	}).Models[0]
+	wantParts(t, m.Reason, "CUDA_ERROR_ILLEGAL_ADDRESS", "the CPU serves; TensorRT's engine is tried again at ")
+	if m.Builds["failed"]+m.Damaged > 0 {
+		t.Errorf("the engine is blamed: %+v", m)
+	}
+	if status := second.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+
+	third := onDouble(t, config)
+	if m := third.when("TensorRT serves again", byTensorRT).Models[0]; !m.Engine.Stored {
+		t.Errorf("engine %+v", m.Engine)
+	}
+	third.stop(syscall.SIGTERM)
+}
+
+func TestWhatTensorRTLogsWhileItRunsIsSaidOnceAndCounted(t *testing.T) {
+	t.Parallel()
+	config, _ := serviceConfig(t, "test:noise", "")
+	s := onDouble(t, config, `fail run after 60 11 "no kernel image"`)
+	status := s.when("the CPU serves instead", func(s *daemon.Status) bool {
+		return byTheCPU(s) && s.TensorRTErrors > 5
+	})
+	wantParts(t, status.Models[0].Reason, "no kernel image")
+	s.stop(syscall.SIGTERM)
+	const line = `msg="tensorrt says" error="IExecutionContext::enqueueV3: no kernel image"`
+	if n := strings.Count(s.log.String(), line); n != 1 {
+		t.Errorf("the log has it %d times: %s", n, line)
+	}
+}
+
+func TestAModelThatTensorRTRefusesIsServedByItsNextVersion(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:noise", "")
+	for range 2 {
+		s := onDouble(t, config, `fail build 6 "node 3 (NonMaxSuppression): no importer registered"`)
+		m := s.when("the CPU serves for good", func(s *daemon.Status) bool {
+			return byTheCPU(s) && strings.HasSuffix(s.Models[0].Reason, "TensorRT has no engine for it")
+		}).Models[0]
+		wantParts(t, m.Reason, "NonMaxSuppression", "TensorRT 10.3.0 refuses the model", "another version may take it")
+		s.stop(syscall.SIGTERM)
+	}
+	if notes, _ := filepath.Glob(filepath.Join(state, "engines", "*.failed.json")); len(notes) != 1 {
+		t.Errorf("%d failures are noted", len(notes))
+	} else if note := content(t, notes[0]); !strings.Contains(note, `"count": 1,`) {
+		t.Errorf("it was tried again: %s", note)
+	}
+	s := onDouble(t, config, "version 10.6.0")
+	s.when("TensorRT's engine serves", byTensorRT)
+	s.stop(syscall.SIGTERM)
+}

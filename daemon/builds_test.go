@@ -149,6 +149,104 @@ func TestAReleaseThatCannotBeBuiltIsRejected(t *testing.T) {
 	}
 }
 
+// stoppable runs a daemon until stop.
+func stoppable(t *testing.T, d *Daemon) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// refusing is a building of a model that TensorRT doesn't take.
+func refusing(times int) func(context.Context, int, func(BuildProgress)) error {
+	return func(_ context.Context, n int, _ func(BuildProgress)) error {
+		if n <= times {
+			return &trt.Error{Status: trt.BadModel, Op: "build", Message: "no importer registered for this operator"}
+		}
+		return nil
+	}
+}
+
+func TestAModelThatTensorRTRefusesIsTriedAgainAfterItsUpgrade(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, bars())
+	installWhileStopped(t, c, packed(t, 2))
+	c.Models[0].WhileBuilding = "wait"
+	b := &scripted{name: "tensorrt", lanes: 1, building: refusing(1)}
+	until := func(what string, ok func(*Daemon, ModelStatus) bool) {
+		d, err := New(c, Options{backend: b, Worker: testenv.Worker(t), Log: testLog(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := stoppable(t, d)
+		eventually(t, what, func() bool { s := d.model(); return s.State == modelServing && s.Frames > 0 && ok(d, s) })
+		stop()
+	}
+	for start := range 2 {
+		until("the factory release serves", func(d *Daemon, s ModelStatus) bool {
+			if !s.Factory {
+				return false
+			}
+			if !strings.HasPrefix(s.Reason, "release 2: ") || !strings.Contains(s.Reason, "no importer") || s.Build != nil || s.Builds[buildFailed] != uint64(1-start) {
+				t.Errorf("start %d: %+v, want the reason, no further try, and one failure in all", start, s)
+			}
+			status, err := d.Releases()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e := status.Models[0].Releases[1]; e.State == release.Rejected {
+				t.Errorf("start %d: %+v, though the file may be a good one", start, e)
+			}
+			return true
+		})
+	}
+	if n, _, _ := b.counted(); n != 2 {
+		t.Errorf("%d builds, want those of both releases once", n)
+	}
+	b.identity = "a newer one"
+	until("release 2 serves", func(_ *Daemon, s ModelStatus) bool { return s.Release == 2 && !s.Factory && s.Reason == "" })
+}
+
+func TestTheCPUServesAModelThatTensorRTRefuses(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, bars())
+	b := &scripted{name: "tensorrt", lanes: 1, building: refusing(100)}
+	d, _ := begin(t, c, Options{backend: b, spare: &scripted{name: "ort", lanes: 1}, pace: quick})
+	eventually(t, "the build has failed", func() bool { return d.model().Builds[buildFailed] > 0 })
+	n := d.model().Frames
+	eventually(t, "the CPU goes on", func() bool { return d.model().Frames > n+10 })
+	s := d.model()
+	if n, _, _ := b.counted(); n != 1 || !s.Interim || s.Build != nil || !strings.HasSuffix(s.Reason, "the CPU serves, as TensorRT has no engine for it") {
+		t.Errorf("%d builds, %+v", n, s)
+	}
+}
+
+func TestADaemonWithoutAModelThatTensorRTTakesWaitsForOne(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, bars())
+	c.Releases.RequireSignature = false
+	c.Models[0].WhileBuilding = "wait"
+	d, _ := begin(t, c, Options{backend: &scripted{name: "tensorrt", lanes: 1, building: refusing(1)}, pace: quick})
+	eventually(t, "the build has failed", func() bool { return d.model().State == modelFailed })
+	if why := d.notReady(); len(why) != 1 || !strings.Contains(why[0], "no importer") {
+		t.Errorf("not ready because %q", why)
+	}
+	control, err := DialControl(c.ControlSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "release 2 serves", func() bool { s := d.model(); return s.Release == 2 && s.Frames > 0 })
+}
+
 func TestTheNewestReleaseIsBuiltFirst(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, bars())

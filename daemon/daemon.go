@@ -64,6 +64,7 @@ type Daemon struct {
 	installing sync.Mutex // one release at a time
 	noted      bool       // the retained topics are; of tell alone
 	stirred    chan struct{}
+	breakdown  breakdown
 }
 
 type server struct {
@@ -79,6 +80,7 @@ const stopWithin = 5 * time.Second
 // lock, ports and sockets. An error leaves all as it was.
 func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	d := &Daemon{cfg: cfg, opts: o, log: o.Log, started: time.Now().UTC(), notify: systemd.NewNotifier(), stirred: make(chan struct{}, 1)}
+	d.breakdown.over = make(chan error, 1)
 	defer func() {
 		if err != nil {
 			d.close()
@@ -165,7 +167,7 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 		offers:  make(chan *release.Release, 1),
 		broken:  make(chan *laneSet, 1),
 		log:     d.log,
-		report:  d.report, progress: d.progress, stir: d.stir, settled: make(chan struct{}),
+		report:  d.report, progress: d.progress, stir: d.stir, doom: d.doom, settled: make(chan struct{}),
 		infer:  d.metrics.infer.WithLabelValues(m.Name),
 		status: ModelStatus{Name: m.Name, State: modelPreparing, Builds: builds{}},
 	}
@@ -315,6 +317,7 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	}
 	done := make(chan struct{})
 	go func() { _ = models.Wait(); close(done) }()
+	defer d.breakdown.stop()
 	var errs []error
 	for {
 		select {
@@ -324,6 +327,10 @@ func (d *Daemon) pipeline(parent context.Context) error {
 			if !d.opts.UntilEnd && !d.hopeless() {
 				continue
 			}
+			cancel()
+			<-done
+		case err := <-d.breakdown.over:
+			errs = append(errs, err)
 			cancel()
 			<-done
 		case <-done:

@@ -112,9 +112,12 @@ const buildPrefix = ".build-"
 // Stored tells whether Open will find the engine, and find it whole.
 func (s EngineStore) Stored(b Backend, p *Prepared) bool {
 	key := keyOf(b, p)
-	_, err := s.check(key, filepath.Join(s.Dir, key.ID()+".engine"))
+	_, err := s.check(key, s.file(key))
 	return err == nil
 }
+
+// file is where a key's engine is kept.
+func (s EngineStore) file(key engineKey) string { return filepath.Join(s.Dir, key.ID()+".engine") }
 
 func keyOf(b Backend, p *Prepared) engineKey {
 	return engineKey{
@@ -126,7 +129,9 @@ func keyOf(b Backend, p *Prepared) engineKey {
 // Open loads the engine of the prepared graph, and builds it before where the
 // store hasn't got it or has it damaged; progress, which may be nil, is called
 // meanwhile, first when the build is about to begin. The graph is let go of. A
-// build that fails is an [*ErrBackOff], and so is one that failed lately.
+// build that fails is an [*ErrBackOff], and so is one that failed lately. An engine
+// for DLA that goes beyond the placement's limits is a [*dla.LimitError]; whether the
+// GPU takes its place tells goesToGPU.
 func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress func(BuildProgress)) (*OpenedEngine, error) {
 	defer func() {
 		p.graph = nil
@@ -134,7 +139,7 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 	}()
 	key := keyOf(b, p)
 	id := key.ID()
-	path := filepath.Join(s.Dir, id+".engine")
+	path := s.file(key)
 	release := inUse.hold(path)
 	opened, err := s.open(ctx, b, key, p, path, progress)
 	if err != nil {
@@ -148,6 +153,9 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (*OpenedEngine, error) {
 	info, err := s.check(key, path)
 	if err == nil {
+		if err := p.limits(info.Report); err != nil {
+			return nil, err
+		}
 		start := time.Now()
 		e, lerr := b.Load(p, path)
 		if lerr == nil {
@@ -173,6 +181,10 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 	var start time.Time
 	var e Engine
 	if info, err = s.build(ctx, b, key, p, path, progress); err == nil {
+		if err := p.limits(info.Report); err != nil {
+			s.succeeded(path)
+			return nil, err
+		}
 		start = time.Now()
 		if e, err = b.Load(p, path); err != nil {
 			err = fmt.Errorf("load engine just built: %w", err)
@@ -183,7 +195,7 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 		s.succeeded(path)
 		s.Prune()
 		return opened(e, info, false, start), nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || trt.StatusOf(err) == trt.Broken: // no fault of the engine's
 		return nil, err
 	}
 	return nil, s.failed(path, err)
@@ -200,7 +212,7 @@ func opened(e Engine, info engineInfo, stored bool, loading time.Time) *OpenedEn
 // the machine is to blame.
 func worthBuilding(err error) bool {
 	switch trt.StatusOf(err) {
-	case trt.NoMemory, trt.NoDevice, trt.Missing, trt.Cancelled:
+	case trt.NoMemory, trt.NoDevice, trt.Missing, trt.Cancelled, trt.Broken:
 		return false
 	}
 	return true
@@ -244,11 +256,11 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 		progress(BuildProgress{Phase: "prepare", Estimate: estimate})
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return info, fmt.Errorf("make the folder for engines: %w", err)
+		return info, fmt.Errorf("make the folder for engines: %w", s.explain(err))
 	}
 	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
 	if err != nil {
-		return info, fmt.Errorf("build engine: %w", err)
+		return info, fmt.Errorf("build engine: %w", s.explain(err))
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, engineFile)
@@ -276,6 +288,7 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 		return info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
 	if err := durable.WriteFile(sidecar(path), append(text, '\n'), 0o644); err != nil {
+		_ = os.Remove(path) // without its sidecar it takes room for nothing
 		return info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
 	if report != nil {
@@ -284,9 +297,19 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 	return info, nil
 }
 
+// full is whether the disk is. What the builder's process says is text.
+func full(err error) bool {
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, e) || trt.StatusOf(err) == trt.Failed && strings.Contains(err.Error(), e.Error()) {
+			return true
+		}
+	}
+	return false
+}
+
 // explain says of a full disk which one it is.
 func (s EngineStore) explain(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if full(err) {
 		return fmt.Errorf("no space left in %s: make room there: %w", s.Dir, err)
 	}
 	return err

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/sightd/sightd/trt"
 )
 
 var errBroken = errors.New("an operator is missing")
@@ -75,6 +78,31 @@ func TestAnotherKeyBeginsAfresh(t *testing.T) {
 	_, _ = s.Open(t.Context(), b, preparedOf("graph"), nil)
 	if b.builds != 2 {
 		t.Errorf("%d builds, wanted 2", b.builds)
+	}
+}
+
+// TensorRT refuses a model for an operator that its version lacks.
+func TestModelThatIsRefusedIsBuiltAgainOnlyWithAnotherKey(t *testing.T) {
+	t.Parallel()
+	s, b := testStore(t), &builder{fail: &trt.Error{Status: trt.BadModel, Op: "build", Message: "no importer for NonMaxSuppression"}}
+	for i := range 3 {
+		_, err := s.Open(t.Context(), b, preparedOf("graph"), nil)
+		var off *ErrBackOff
+		if !errors.As(err, &off) || !off.Refused || !final(err) || !strings.Contains(err.Error(), "NonMaxSuppression") || b.builds != 1 {
+			t.Fatalf("time %d: error %v, %d builds", i+1, err, b.builds)
+		}
+	}
+	b.fail = nil
+	b.identity = "another version"
+	open(t, s, b, "graph")
+	if b.builds != 2 {
+		t.Errorf("%d builds, wanted 2", b.builds)
+	}
+	b.identity = ""
+	s.Insist = true // somebody asks for it
+	open(t, s, b, "graph")
+	if b.builds != 3 || !gone(t, failureOf(s.path(b, "graph"))) {
+		t.Errorf("%d builds, wanted 3 and no failure noted", b.builds)
 	}
 }
 

@@ -57,6 +57,7 @@ var (
 	descElapsed     = desc("engine_build_elapsed_seconds", "Age of the build that is under way; 0 where there is none.", "model")
 	descEstimate    = desc("engine_build_estimate_seconds", "What the build that is under way takes, by earlier ones; 0 where that isn't known.", "model")
 	descDamaged     = desc("engine_damaged_total", "Stored engines that couldn't be used and were built again.", "model")
+	descTensorRT    = desc("tensorrt_errors_total", "Errors that TensorRT logged, beside those of builds.")
 	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
 	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
 	descQueued      = desc("mqtt_events_queued", "Events that wait for the broker.")
@@ -67,7 +68,7 @@ func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descBuildInfo, descCaptured, descDropped, descRestarts, descCamErrors, descOnline, descClassified,
 		descModelErrors, descServing, descCoverage, descBuild,
-		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descConnected, descPublished, descQueued, descLost,
+		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT, descConnected, descPublished, descQueued, descLost,
 	} {
 		ch <- d
 	}
@@ -110,6 +111,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descEstimate, b.Estimate, m.Name)
 		count(descDamaged, m.Damaged, m.Name)
 	}
+	count(descTensorRT, s.TensorRTErrors)
 	gauge(descConnected, truth(s.MQTT.Connected))
 	count(descPublished, s.MQTT.Published)
 	gauge(descQueued, float64(s.MQTT.Queued))

@@ -46,11 +46,18 @@ func OpenModel(ctx context.Context, rel *release.Release, o ModelOptions) (*Mode
 		return nil, err
 	}
 	store := EngineStore{Dir: dir, Log: o.Log, Insist: true}
-	p, err := store.Prepare(backend, rel, PrepareOptions{o.Precision, o.Batch, o.Placement})
-	if err != nil {
-		return nil, err
+	open := func() (*Prepared, *OpenedEngine, error) {
+		p, err := store.Prepare(backend, rel, PrepareOptions{o.Precision, o.Batch, o.Placement})
+		if err != nil {
+			return nil, nil, err
+		}
+		e, err := store.Open(ctx, backend, p, o.Building)
+		return p, e, err
 	}
-	e, err := store.Open(ctx, backend, p, o.Building)
+	p, e, err := open()
+	if goesToGPU(err) {
+		p, e, err = open()
+	}
 	if err != nil {
 		return nil, err
 	}

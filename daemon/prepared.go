@@ -47,8 +47,8 @@ type note struct {
 	Prepared Prepared `json:"prepared"`
 }
 
-// Prepare is the back end's Prepare, by the store's note where it has one.
-func (s EngineStore) Prepare(back Backend, rel *release.Release, o PrepareOptions) (*Prepared, error) {
+// prepare is the back end's Prepare, by the store's note where it has one.
+func (s EngineStore) prepare(back Backend, rel *release.Release, o PrepareOptions) (*Prepared, error) {
 	src, err := sourceOf(back, rel, o)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,10 @@ import (
 // scripted is a back end that does as it is told. Its engines keep the contract
 // of real ones; see TestEnginesKeepTheirContract.
 type scripted struct {
-	name   string
-	lanes  int
-	report *BuildReport
+	name     string
+	lanes    int
+	report   *BuildReport
+	identity string // "" is "scripted"
 
 	refuse error // of preparing
 	// building is called for each build, the first being 1; nil builds at once.
@@ -25,6 +27,7 @@ type scripted struct {
 
 	mu     sync.Mutex
 	broken error // of running
+	locked error // of loading
 	builds int
 	loads  int
 	open   int // engines
@@ -33,7 +36,7 @@ type scripted struct {
 }
 
 func (b *scripted) Name() string     { return b.name }
-func (b *scripted) Identity() string { return "scripted" }
+func (b *scripted) Identity() string { return cmp.Or(b.identity, "scripted") }
 
 func (b *scripted) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
 	if b.refuse != nil {
@@ -68,6 +71,9 @@ func (b *scripted) Build(ctx context.Context, p *Prepared, dir string, progress 
 func (b *scripted) Load(p *Prepared, _ string) (Engine, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.locked != nil {
+		return nil, b.locked
+	}
 	b.loads++
 	b.open++
 	return &scriptedEngine{scripted: b, size: p.Width * p.Height * 3, classes: p.Classes, batch: p.Batch}, nil
@@ -77,6 +83,13 @@ func (b *scripted) Load(p *Prepared, _ string) (Engine, error) {
 func (b *scripted) fail(err error) {
 	b.mu.Lock()
 	b.broken = err
+	b.mu.Unlock()
+}
+
+// unloadable has loading fail.
+func (b *scripted) unloadable(err error) {
+	b.mu.Lock()
+	b.locked = err
 	b.mu.Unlock()
 }
 

@@ -100,7 +100,7 @@ func (d *Daemon) Status() Status {
 	s := Status{
 		Device: d.cfg.Device, Version: d.opts.Version, Started: d.started,
 		Uptime: time.Since(d.started).Seconds(), Reasons: d.notReady(),
-		Models: []ModelStatus{}, Cameras: []CameraStatus{},
+		Models: []ModelStatus{}, Cameras: []CameraStatus{}, TensorRTErrors: ofTensorRT.failures(),
 		MQTT: MQTTStatus{Error: "mqtt.url is not set", Dropped: map[string]uint64{}, Durability: "memory"},
 	}
 	if d.client != nil {
@@ -176,6 +176,7 @@ func (d *Daemon) tell(ctx context.Context) {
 		default:
 		}
 		d.noteRetained()
+		d.sayTensorRT()
 		s := d.Status()
 		h := health(s, last, time.Since(since))
 		for _, u := range d.units {
@@ -203,6 +204,7 @@ func (d *Daemon) lines(ctx context.Context, more <-chan time.Time) bool {
 	for {
 		select {
 		case <-d.stirred:
+			d.sayTensorRT()
 			_ = d.notify.Status(statusLine(d.Status()))
 		case <-more:
 			return true

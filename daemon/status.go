@@ -19,6 +19,8 @@ type Status struct {
 	Models  []ModelStatus  `json:"models"`
 	Cameras []CameraStatus `json:"cameras"`
 	MQTT    MQTTStatus     `json:"mqtt"`
+
+	TensorRTErrors uint64 `json:"tensorrt_errors,omitempty"` // that it logged in this process
 }
 
 // The states of a model in the daemon, before and beside those of its releases.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/internal/durable"
-	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/trt"
 )
 
@@ -118,15 +117,16 @@ func (t *tensorRT) Build(ctx context.Context, p *Prepared, dir string, progress 
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	case trt.StatusOf(err) == trt.BadModel:
-		return nil, &release.Rejection{Code: release.BadModel, Err: err}
+		// Not the release's fault: what isn't ONNX at all was found out before.
+		return nil, fmt.Errorf("%w (TensorRT %s refuses the model: another version may take it, as does inference.backend: ort)", err, t.info.TensorRT)
 	case err != nil:
 		return nil, err
 	}
 	report := reportOf(built, job)
 	if p.Device() == "dla" {
 		report.DLA = dla.Inspect(layersForDLA(built.Layers), verdictsForDLA(built.DLA))
-		if err := report.DLA.Check(p.TensorRT.Wish); err != nil {
-			return nil, err
+		if len(report.DLA.Pieces) == 0 {
+			return nil, report.DLA.Check(p.TensorRT.Wish) // a wrong wish; its limits are the store's to hold
 		}
 	}
 	if timing != "" {
@@ -182,7 +182,7 @@ func (t *tensorRT) Load(p *Prepared, path string) (Engine, error) {
 		o.Cores = p.TensorRT.Cores
 	}
 	e, err := trt.LoadFile(path, o)
-	t.sayLog()
+	sayTensorRT(t.options.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -209,16 +209,3 @@ func (e tensorRTEngine) Bind(pixels []byte, n int) (Binding, error) {
 }
 func (e tensorRTEngine) Start(b Binding) error { return e.Engine.Start(b.(*trt.Binding)) }
 func (e tensorRTEngine) Wait(b Binding) error  { return e.Engine.Wait(b.(*trt.Binding)) }
-
-// sayLog passes on what TensorRT has logged in this process. Most of its warnings
-// are of no use to an operator.
-func (t *tensorRT) sayLog() {
-	trt.TakeLog(func(severity int, line string) {
-		switch {
-		case severity <= trt.LogError:
-			t.options.Log.Warn("tensorrt says", "error", line)
-		case severity == trt.Warning:
-			t.options.Log.Debug("tensorrt says", "warning", line)
-		}
-	})
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/trt"
 )
 
 // unit is a model of the configuration: the cameras that it looks at, the
@@ -33,7 +34,8 @@ type unit struct {
 	broken    chan *laneSet         // capacity 1: the set that serves, once its engine fails on and on
 	report    func(*release.Release, release.State, error)
 	progress  func(*release.Release, mqtt.Release)
-	stir      func() // the status line has changed
+	stir      func()                // the status line has changed
+	doom      func(error) time.Time // CUDA is broken in this process, which ends then; zero: it goes on without
 	log       *slog.Logger
 
 	infer prometheus.Observer
@@ -58,6 +60,7 @@ type unit struct {
 	note    string      // what is to be said of what serves
 	failure string      // why a release doesn't serve
 	failed  int         // its number
+	refused bool        // for good, as far as this process goes
 	build   *building   // nil: none is under way
 }
 
@@ -161,7 +164,7 @@ func (u *unit) serve(set *laneSet) {
 	s.Engine = engineStatus(set)
 	u.note = p.Note
 	if !set.interim && spec.Release >= u.failed {
-		u.failure, u.failed, s.Build = "", 0, nil
+		u.failure, u.failed, u.refused, s.Build = "", 0, false, nil
 	}
 	interim := u.interim()
 	u.mu.Unlock()
@@ -200,6 +203,7 @@ func (u *unit) sink(r *Result) {
 	// One line when it begins to fail and one when it works again.
 	switch {
 	case r.Err != nil && !u.failing[i]:
+		u.stir() // TensorRT may have logged why
 		u.log.Error("frame can't be classified", "model", u.name, "camera", r.Stream.camera, "frame", r.Frame.Seq, "err", r.Err)
 	case r.Err == nil && u.failing[i]:
 		u.log.Info("frames are classified again", "model", u.name, "camera", r.Stream.camera)
@@ -211,7 +215,11 @@ func (u *unit) sink(r *Result) {
 		}
 		return
 	}
-	if u.streak++; u.streak == brokenAfter {
+	u.streak++
+	if trt.StatusOf(r.Err) == trt.Broken && u.streak < brokenAfter {
+		u.streak = brokenAfter // no other frame will fare better
+	}
+	if u.streak == brokenAfter {
 		u.serving.fault = r.Err
 		select {
 		case u.broken <- u.serving:
@@ -231,6 +239,9 @@ func (u *unit) interim() string {
 		return "the CPU serves while " + engine + " is built"
 	case u.status.Build != nil && u.status.Build.NextTry != nil:
 		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
+	}
+	if u.refused && u.failed == u.status.Release {
+		return "the CPU serves, as " + properName(u.backend) + " has no engine for it"
 	}
 	return "the CPU serves until " + engine + " is there"
 }

@@ -94,7 +94,7 @@ func (w *building) end(err error) {
 	w.ticked.Wait()
 	outcome := buildFailed
 	switch {
-	case err == nil:
+	case err == nil || goesToGPU(err):
 		outcome = buildOK
 	case errors.Is(err, context.Canceled) || trt.StatusOf(err) == trt.Cancelled:
 		outcome = buildCancelled

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/trt"
 )
 
 // keeper comes by a unit's engines: one attempt to open a release is under way
@@ -41,6 +41,7 @@ type attempt struct {
 	rel      *release.Release
 	failures int
 	next     time.Time // not before
+	parked   bool      // no try in this process would go better; next is the next one's, zero: none
 }
 
 // outcome is what an attempt gave: perhaps a set of the CPU's first, then the
@@ -90,7 +91,7 @@ func (k *keeper) run(ctx context.Context) {
 // begin starts the best attempt that is due.
 func (k *keeper) begin(ctx context.Context) {
 	now := time.Now()
-	i := slices.IndexFunc(k.wanted, func(a *attempt) bool { return !a.next.After(now) })
+	i := slices.IndexFunc(k.wanted, func(a *attempt) bool { return !a.parked && !a.next.After(now) })
 	if i < 0 {
 		return
 	}
@@ -107,13 +108,20 @@ func (k *keeper) begin(ctx context.Context) {
 	}()
 }
 
-// due is when an attempt is next due; nil where one is under way or none is
-// wanted.
+// due is when an attempt is next due; nil where one is under way or none will be.
 func (k *keeper) due() <-chan time.Time {
-	if k.work != nil || len(k.wanted) == 0 {
+	if k.work != nil {
 		return nil
 	}
-	first := slices.MinFunc(k.wanted, func(a, b *attempt) int { return a.next.Compare(b.next) })
+	var first *attempt
+	for _, a := range k.wanted {
+		if !a.parked && (first == nil || a.next.Before(first.next)) {
+			first = a
+		}
+	}
+	if first == nil {
+		return nil
+	}
 	return time.After(time.Until(first.next))
 }
 
@@ -188,14 +196,31 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 			k.drop([]*attempt{a})
 			return
 		}
-		var noted *ErrBackOff
-		if errors.As(o.err, &noted) { // the store knows of failures before this start too
-			a.failures, a.next = noted.Count, noted.Until
-		} else {
-			a.failures++
-			a.next = time.Now().Add(k.u.pace.after(a.failures))
-		}
+		k.postpone(a, o.err)
 		k.u.fail(a.rel, o.err, a)
+	}
+}
+
+// postpone says when an attempt that failed is made again.
+func (k *keeper) postpone(a *attempt, err error) {
+	a.failures++
+	switch {
+	case trt.StatusOf(err) == trt.Broken:
+		a.parked, a.next = true, k.u.doom(err)
+		return
+	case final(err):
+		a.parked, a.next = true, time.Time{}
+		return
+	}
+	a.next = time.Now().Add(k.u.pace.after(a.failures))
+	var noted *ErrBackOff
+	if !errors.As(err, &noted) {
+		return
+	}
+	// The store knows of failures before this start too. It forgets them where the
+	// disk is full.
+	if noted.cause == nil || noted.Count >= a.failures {
+		a.failures, a.next = noted.Count, noted.Until
 	}
 }
 
@@ -211,8 +236,13 @@ func (k *keeper) broke(ctx context.Context, set *laneSet) {
 	k.breaks++
 	k.sound = false
 	a := &attempt{rel: set.rel, failures: k.breaks, next: time.Now().Add(k.u.pace.after(k.breaks))}
+	err := fmt.Errorf("%d frames in a row: %w", brokenAfter, set.fault)
+	if trt.StatusOf(set.fault) == trt.Broken {
+		err = set.fault
+		a.parked, a.next = true, k.u.doom(err)
+	}
 	k.wanted = append(k.wanted, a) // what else is wanted is newer
-	k.u.fail(set.rel, fmt.Errorf("%d frames in a row: %w", brokenAfter, set.fault), a)
+	k.u.fail(set.rel, err, a)
 	if k.u.spare == nil {
 		return
 	}
@@ -266,40 +296,3 @@ func (k *keeper) stop() {
 		}
 	}
 }
-
-// noSpare says why nothing serves while an engine is built.
-func (u *unit) noSpare(rel *release.Release, err error) {
-	err = fmt.Errorf("the CPU can't serve while %s's engine is built: %w", properName(u.backend), err)
-	u.mu.Lock()
-	u.failure, u.failed = err.Error(), rel.Spec.Release
-	u.mu.Unlock()
-	u.log.Warn("nothing serves meanwhile", "model", u.name, "release", rel.Spec.Release, "err", err)
-}
-
-// fail says why a release isn't served, and when it is tried again; nil is
-// never.
-func (u *unit) fail(rel *release.Release, err error, again *attempt) {
-	attrs := []any{"model", u.name, "release", rel.Spec.Release, "err", err}
-	u.mu.Lock()
-	if u.status.State != modelServing {
-		u.status.State = modelFailed
-	}
-	u.failure, u.failed = fmt.Sprintf("release %d: %v", rel.Spec.Release, err), rel.Spec.Release
-	u.status.Build = nil
-	if again != nil {
-		next := again.next.UTC().Truncate(time.Second)
-		u.status.Build = &BuildStatus{Release: rel.Spec.Release, Backend: u.backend.Name(), Attempts: again.failures, NextTry: &next}
-		attrs = append(attrs, "next_try", next)
-	}
-	u.mu.Unlock()
-	u.log.Error("release can't be served", attrs...)
-	if again == nil {
-		u.report(rel, release.Rejected, err)
-	} else {
-		u.say(rel, mqtt.Release{Phase: modelFailed, Reason: err.Error()})
-	}
-	u.stir()
-}
-
-// isCPU is whether a back end is the one that others are waited for with.
-func isCPU(b Backend) bool { return b.Name() == "ort" }

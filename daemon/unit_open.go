@@ -18,8 +18,8 @@ func (u *unit) options(rel *release.Release) PrepareOptions {
 }
 
 // open makes a release ready to serve: prepared, built or loaded, warmed, and
-// with lanes at every camera. Where its engine has to be built and interim isn't
-// nil, it gets a set of the CPU's before, or the reason why there is none.
+// with lanes at every camera. Where its engine has to be built, or can't be loaded,
+// and interim isn't nil, it gets a set of the CPU's before, or the reason why there is none.
 func (u *unit) open(ctx context.Context, rel *release.Release, interim func(*laneSet, error)) (*laneSet, error) {
 	u.state(modelPreparing, rel)
 	p, err := u.engines.Prepare(u.backend, rel, u.options(rel))
@@ -28,11 +28,22 @@ func (u *unit) open(ctx context.Context, rel *release.Release, interim func(*lan
 	}
 	if interim != nil && !u.engines.Stored(u.backend, p) {
 		interim(u.openSpare(ctx, rel))
+		interim = nil
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
-	return u.openWith(ctx, u.backend, rel, p)
+	set, err := u.openWith(ctx, u.backend, rel, p)
+	if goesToGPU(err) {
+		if p, err = u.engines.Prepare(u.backend, rel, u.options(rel)); err != nil {
+			return nil, err
+		}
+		set, err = u.openWith(ctx, u.backend, rel, p)
+	}
+	if err != nil && interim != nil && ctx.Err() == nil && release.CodeOf(err) == "" {
+		interim(u.openSpare(ctx, rel)) // what was stored can't be loaded
+	}
+	return set, err
 }
 
 // openSpare makes a release ready to be served by the CPU for the time being.

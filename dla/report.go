@@ -87,35 +87,54 @@ func Inspect(layers []Layer, verdicts []Verdict) *Report {
 // work, as a reshape of what lies in order already.
 func doesNothing(l Layer) bool { return strings.EqualFold(l.Type, "NoOp") }
 
-// Check says whether the engine keeps to the wish's limits. An engine that was
-// built for DLA and has nothing there is an error whatever they are.
+// LimitError is the error of an engine that goes beyond its wish's limits. It runs
+// well, and the GPU may run the network instead.
+type LimitError struct {
+	What string // is beyond which limit
+	way  string
+}
+
+func (e *LimitError) Error() string { return "dla: " + e.What + "; " + e.way }
+
+// Check says whether the engine keeps to the wish's limits: a [*LimitError] where it
+// doesn't. An engine that was built for DLA and has nothing there is another error,
+// whatever they are.
 func (r *Report) Check(w Wish) error {
 	if len(r.Pieces) == 0 {
 		return fmt.Errorf("dla: no layer runs on DLA%s; take device: gpu, which needs no fallback", r.culprits())
 	}
 	if w.MaxPieces > 0 && len(r.Pieces) > w.MaxPieces {
-		return fmt.Errorf("dla: the network is in %s on DLA, placement.max_pieces is %d%s; raise max_pieces, change these layers, or take device: gpu",
-			plural(len(r.Pieces), "piece"), w.MaxPieces, r.culprits())
+		return &LimitError{
+			fmt.Sprintf("the network is in %s on DLA, placement.max_pieces is %d%s", plural(len(r.Pieces), "piece"), w.MaxPieces, r.culprits()),
+			"raise max_pieces, change these layers, or take device: gpu",
+		}
 	}
 	if share := 1 - r.Share; share > w.MaxGPUShare {
-		return fmt.Errorf("dla: %.1f %% of the layers run on the GPU, placement.max_gpu_share is %.1f %%%s; raise max_gpu_share, change these layers, or take device: gpu",
-			100*share, 100*w.MaxGPUShare, r.culprits())
+		return &LimitError{
+			fmt.Sprintf("%.1f %% of the layers run on the GPU, placement.max_gpu_share is %.1f %%%s", 100*share, 100*w.MaxGPUShare, r.culprits()),
+			"raise max_gpu_share, change these layers, or take device: gpu",
+		}
 	}
 	return nil
 }
 
-// culprits names the layers on the GPU, a few of them.
+// culprits names the layers on the GPU, a few of them. A report that was stored knows
+// nothing of their types.
 func (r *Report) culprits() string {
 	const most = 3
-	if len(r.GPU) == 0 {
+	if len(r.OnGPU) == 0 {
 		return ""
 	}
 	var names []string
-	for _, l := range r.GPU[:min(len(r.GPU), most)] {
-		names = append(names, fmt.Sprintf("%q (%s)", l.Name, l.Type))
+	for i, name := range r.OnGPU[:min(len(r.OnGPU), most)] {
+		text := fmt.Sprintf("%q", name)
+		if i < len(r.GPU) {
+			text += " (" + r.GPU[i].Type + ")"
+		}
+		names = append(names, text)
 	}
 	text := ": on the GPU are " + strings.Join(names, ", ")
-	if more := len(r.GPU) - most; more > 0 {
+	if more := len(r.OnGPU) - most; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text

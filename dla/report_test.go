@@ -1,6 +1,7 @@
 package dla_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -115,7 +116,8 @@ func TestReportOfANetworkInManyPieces(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 	err := r.Check(dla.Wish{MaxPieces: 4, MaxGPUShare: 1})
-	if err == nil || !strings.Contains(err.Error(), `5 pieces on DLA, placement.max_pieces is 4: on the GPU are "Reshape_2" (Shuffle)`) ||
+	var over *dla.LimitError
+	if !errors.As(err, &over) || !strings.HasPrefix(over.What, "the network is in 5 pieces on DLA") || !strings.Contains(err.Error(), `5 pieces on DLA, placement.max_pieces is 4: on the GPU are "Reshape_2" (Shuffle)`) ||
 		!strings.Contains(err.Error(), "and 17 more; raise max_pieces") {
 		t.Error(err)
 	}

@@ -45,7 +45,7 @@ func (m *message) err(op string, status C.int) error {
 // failure makes an error of what the library says, which may be nothing, or a
 // status that no version of the interface has.
 func failure(op string, status Status, text string) error {
-	if status < BadArgument || status > Failed {
+	if status < BadArgument || status > Failed && status != Broken {
 		status = Failed
 	}
 	if text == "" {

@@ -55,6 +55,8 @@ func TestBuilderErrorsKeepTheirStatus(t *testing.T) {
 	}
 	_, err := tryBuild(t, double10(), `fail open 4 "no GPU"`)
 	wantStatus(t, err, trt.NoDevice, "no GPU", "nvidia-smi")
+	_, err = tryBuild(t, double10(), `fail build 13 "an illegal memory access"`)
+	wantStatus(t, err, trt.Failed, "an illegal memory access") // in the child alone
 	_, err = tryBuild(t, double10(), `fail build 77 "from another age"`)
 	wantStatus(t, err, trt.Failed, "from another age")
 	_, err = tryBuild(t, double10(), `fail load 8 "it doesn't load what it built"`)

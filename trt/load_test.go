@@ -1,8 +1,13 @@
 package trt_test
 
 import (
+	"fmt"
 	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +73,18 @@ func TestSecondFormTakesPixelsByATable(t *testing.T) {
 	wantScores(t, b.Scores(), pixels, 1, 5e-3)
 	_, err := trt.Load(planOf(t, made), trt.LoadOptions{Cores: []int{0}})
 	wantStatus(t, err, trt.BadArgument, "table")
+}
+
+func TestErrorThatCUDADoesNotRecoverFromLastsUntilTheProcessEnds(t *testing.T) {
+	plan := filepath.Join(t.TempDir(), "engine")
+	if err := os.WriteFile(plan, planOf(t, build(t, double10())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := append(child(t, "broken", `fail run after 0 13 "an illegal memory access"`), plan)
+	out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput()
+	if want := fmt.Sprintf("statuses %d %[1]d %[1]d", trt.Broken); err != nil || !strings.Contains(string(out), want) || strings.Count(string(out), "an illegal memory access") != 3 {
+		t.Errorf("%v: %s; want %q", err, out, want)
+	}
 }
 
 func TestLoadRefusesWhatCannotBe(t *testing.T) {

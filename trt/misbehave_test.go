@@ -30,6 +30,9 @@ func misbehave(kind string) {
 		}}
 		_, err = trt.Build(context.Background(), dir, double10(), o)
 		fmt.Println(err)
+	case "broken": // by a run of the plan that is the argument
+		fmt.Println(breakCUDA(os.Args[len(os.Args)-1]))
+		os.Exit(0)
 	case "silent":
 		os.Exit(0)
 	case "flood":
@@ -45,4 +48,26 @@ func misbehave(kind string) {
 		os.Exit(7)
 	}
 	os.Exit(9)
+}
+
+// breakCUDA is what becomes of a run, of the next one, and of another load.
+func breakCUDA(plan string) []error {
+	if _, err := trt.Open(""); err != nil {
+		return []error{err}
+	}
+	e, err := trt.LoadFile(plan, trt.LoadOptions{})
+	if err != nil {
+		return []error{err}
+	}
+	pixels := make([]byte, e.Batch()*e.Height()*e.Width()*3)
+	b, err := e.Bind(pixels, e.Batch())
+	if err != nil {
+		return []error{err}
+	}
+	first, second := e.Run(b), e.Run(b)
+	b.Close()
+	e.Close()
+	_, again := trt.LoadFile(plan, trt.LoadOptions{})
+	statuses := fmt.Errorf("statuses %d %d %d", trt.StatusOf(first), trt.StatusOf(second), trt.StatusOf(again))
+	return []error{statuses, first, second, again}
 }

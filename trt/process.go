@@ -91,6 +91,9 @@ func runChild(ctx context.Context, op string, command []string, log *warnings, h
 	case ctx.Err() != nil:
 		return &Error{Cancelled, op, "cancelled: " + context.Cause(ctx).Error()}
 	case failed != nil:
+		if failed.Status == Broken { // in that process alone
+			failed.Status = Failed
+		}
 		return failed
 	}
 	return &Error{Crashed, op, crash(cmd.ProcessState, log, &stderr)}

@@ -62,11 +62,13 @@ const (
 	Unsupported
 	Failed
 	Crashed // the builder's process ended without a word
+	Broken  // CUDA doesn't work any more in this process, whatever is tried
 )
 
 var statuses = [...]string{
 	"ok", "a wrong argument", "a missing library", "a wrong version", "no device", "no memory", "a model that can't be taken",
 	"a calibration cache that can't be taken", "a plan that can't be taken", "cancelled", "unsupported", "failed", "crashed",
+	"CUDA is broken in this process",
 }
 
 func (s Status) String() string {

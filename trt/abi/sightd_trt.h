@@ -41,7 +41,9 @@ enum {
   SIGHTD_TRT_PLAN = 8,      /* the plan is damaged, or made for another version or device */
   SIGHTD_TRT_CANCELLED = 9,
   SIGHTD_TRT_UNSUPPORTED = 10, /* this version or device can't do that */
-  SIGHTD_TRT_FAILED = 11       /* TensorRT or CUDA failed otherwise */
+  SIGHTD_TRT_FAILED = 11,      /* TensorRT or CUDA failed otherwise */
+  /* 12 is sightd's own: the process ended without a word */
+  SIGHTD_TRT_BROKEN = 13 /* CUDA failed so that nothing works any more in this process, whatever is tried */
 };
 
 /* Kinds of calibrator, as a calibration cache's header names them. */

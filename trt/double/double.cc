@@ -46,7 +46,26 @@ struct Failure {
   std::string text;
 };
 
-[[noreturn]] void fail(int32_t status, const std::string &text) { throw Failure{status, text}; }
+// What CUDA broke of in this process; it is never mended.
+std::mutex broken_mutex;
+std::string broken;
+
+[[noreturn]] void fail(int32_t status, const std::string &text) {
+  if (status == SIGHTD_TRT_BROKEN) {
+    std::lock_guard<std::mutex> lock(broken_mutex);
+    if (broken.empty()) broken = text;
+  }
+  throw Failure{status, text};
+}
+
+void need_works() {
+  std::string text;
+  {
+    std::lock_guard<std::mutex> lock(broken_mutex);
+    text = broken;
+  }
+  if (!text.empty()) fail(SIGHTD_TRT_BROKEN, "CUDA doesn't work any more in this process: " + text);
+}
 
 void require(bool holds, const char *what) {
   if (!holds) fail(SIGHTD_TRT_ARGUMENT, what);
@@ -209,6 +228,7 @@ Script script() {
 
 // What the script has happen at an operation.
 void suffer(const Script &s, const std::string &operation) {
+  need_works();
   if (auto found = s.crashes.find(operation); found != s.crashes.end()) {
     const std::string &how = found->second;
     if (how == "segv") raise(SIGSEGV);
@@ -794,7 +814,10 @@ int32_t sightd_trt_wait(sightd_trt_binding *b, char *message, size_t size) {
     require(b != nullptr && b->lane >= 0, "nothing was started");
     suffer(script(), "wait");
     finish(*b);
-    if (b->failing) fail(b->failure.status, b->failure.text);
+    if (b->failing) {
+      logged().add(SIGHTD_TRT_ERROR, "IExecutionContext::enqueueV3: " + b->failure.text);
+      fail(b->failure.status, b->failure.text);
+    }
   });
 }
 #endif

@@ -19,6 +19,7 @@
 //	cuda 12.6.0
 //	fail OP STATUS "message"      OP: open, device, build, load, bind, run, wait, inspect
 //	fail run after 100            and, if wanted, STATUS "message": runs beyond the 100th since fail
+//	                              STATUS 13: all that follows fails too, until the process ends
 //	crash OP                      abort; or: crash OP segv, kill, exit3
 //	delay OP 5s                   open, load, run, build; for build also: delay build 5s phase NAME, in turn
 //	log 2 "a line"                logged at each build, with its severity

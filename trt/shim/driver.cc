@@ -71,8 +71,14 @@ void check(CUresult result, const char *what) {
     const std::lock_guard<std::mutex> lock(broken_mutex);
     if (broken.empty()) broken = message;
     is_broken = true;
+    throw Failure{SIGHTD_TRT_BROKEN, std::move(message)};
   }
   throw Failure{result == CUDA_ERROR_OUT_OF_MEMORY ? SIGHTD_TRT_MEMORY : SIGHTD_TRT_FAILED, std::move(message)};
+}
+
+void check_works(CUstream stream, const char *what) {
+  const CUresult result = driver.cuStreamSynchronize(stream);
+  if (lasting(result)) check(result, what);
 }
 
 void open_driver() {
@@ -114,7 +120,7 @@ const Driver &cuda() {
   if (!opened) fail(SIGHTD_TRT_ARGUMENT, "the library isn't open: sightd_trt_open");
   if (is_broken) {
     const std::lock_guard<std::mutex> lock(broken_mutex);
-    fail(SIGHTD_TRT_FAILED, "CUDA doesn't work any more in this process, which has to be started again: %s",
+    fail(SIGHTD_TRT_BROKEN, "CUDA doesn't work any more in this process, which has to be started again: %s",
          broken.c_str());
   }
   const CUresult result = driver.cuCtxSetCurrent(driver.context);

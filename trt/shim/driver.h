@@ -51,6 +51,11 @@ std::string cuda_name(int32_t version);
 // Errors that CUDA doesn't recover from are kept for all calls after.
 void check(CUresult result, const char *what);
 
+// Waits for what is queued on the stream and throws where CUDA has failed for good.
+// TensorRT tells of its own failures only that there were some, and CUDA reports such
+// an error to whoever asks next.
+void check_works(CUstream stream, const char *what);
+
 // "CUDA_ERROR_…: its text".
 std::string describe(CUresult result);
 

@@ -123,8 +123,10 @@ bool out_of_memory(const std::string &said) {
 void add_context(sightd_trt_engine &e, Lane &lane) {
   const Call call;
   lane.context.reset(e.engine->createExecutionContext());
-  if (lane.context == nullptr)
+  if (lane.context == nullptr) {
+    check_works(nullptr, "loading the engine");
     call.fail(out_of_memory(call.errors()) ? SIGHTD_TRT_MEMORY : SIGHTD_TRT_FAILED, "TensorRT makes no execution context");
+  }
   // A plan of 8.5 has several profiles, of which no two contexts use the same; all are alike.
   const auto number = static_cast<int32_t>(e.lanes.size()) - 1, profiles = e.engine->getNbOptimizationProfiles();
   if (e.open_batch && profiles > 1 && number > 0) {
@@ -175,8 +177,10 @@ std::unique_ptr<sightd_trt_engine> load(const sightd_trt_load &l) {
     const std::lock_guard<std::mutex> lock(deserialising);
     const Call call;
     e->engine.reset(from.deserializeCudaEngine(l.plan, l.plan_size));
-    if (e->engine == nullptr)
+    if (e->engine == nullptr) {
+      check_works(nullptr, "loading the engine");
       call.fail(out_of_memory(call.errors()) ? SIGHTD_TRT_MEMORY : SIGHTD_TRT_PLAN, "TensorRT doesn't take the plan");
+    }
   }
   const int64_t row = dla_row(c);
   find_tensors(*e, *e->engine);

@@ -228,7 +228,7 @@ void start(sightd_trt_binding &b, int32_t number) {
     launch(c, b, lane);
   } catch (const Failure &) {
     // What was queued before it failed may still read the caller's memory.
-    c.cuStreamSynchronize(lane.stream.get());
+    check_works(lane.stream.get(), "running the engine");
     throw;
   }
   b.running = &lane;
