@@ -34,29 +34,19 @@ func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_
 			s.Close()
 		}
 	}()
-	// A slot is claimed until its result has been said; a batch copies it and gives
-	// it back at once.
-	claims := len(s.runs)
-	if p.Batch > 1 {
-		claims = 1
-	}
 	for i, v := range views {
 		g := p.Geometry
 		g.Region = v.region
-		lane, err := v.camera.AddLane(g, claims)
+		lane, err := v.camera.AddLane(g, len(s.runs)) // a frame is claimed until its result has been said
 		if err != nil {
 			return nil, err
 		}
 		undo = append(undo, func() { v.camera.RemoveLane(lane) })
 		st := &stream{index: i, camera: v.name, lane: lane}
-		if p.Batch == 1 {
-			for _, pixels := range lane.Slots() {
-				b, err := e.Bind(pixels, 1)
-				if err != nil {
-					return nil, fmt.Errorf("camera %s: bind slot: %w", v.name, err)
-				}
-				undo = append(undo, func() { b.Close() })
-				st.bindings = append(st.bindings, b)
+		undo = append(undo, st.unbind)
+		for _, pixels := range lane.Slots() {
+			if err := st.bind(e, pixels, p.Batch); err != nil {
+				return nil, fmt.Errorf("camera %s: bind slot: %w", v.name, err)
 			}
 		}
 		lane.Notify(wake)
@@ -80,6 +70,31 @@ func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_
 		}
 	}
 	return s, nil
+}
+
+// bind makes a slot known to the engine.
+func (s *stream) bind(e Engine, pixels []byte, batch int) error {
+	if batch > 1 {
+		f, err := e.Frame(pixels)
+		if err == nil {
+			s.frames = append(s.frames, f)
+		}
+		return err
+	}
+	b, err := e.Bind(pixels, 1)
+	if err == nil {
+		s.bindings = append(s.bindings, b)
+	}
+	return err
+}
+
+func (s *stream) unbind() {
+	for _, b := range s.bindings {
+		b.Close()
+	}
+	for _, f := range s.frames {
+		f.Close()
+	}
 }
 
 // pin keeps Go memory where it is, for those outside of Go, until unpin.

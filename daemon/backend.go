@@ -21,6 +21,9 @@ type Engine interface {
 	// place by each run, as often as they change. The memory stays the caller's and
 	// must outlive the binding.
 	Bind(pixels []byte, n int) (Binding, error)
+	// Frame prepares one image that lies apart, to be gathered into runs. The same
+	// holds for its memory.
+	Frame(pixels []byte) (Frame, error)
 	// Lanes is how many runs may be under way at once, each with a binding of its
 	// own: copies of one overlap with the work on another.
 	Lanes() int
@@ -43,9 +46,18 @@ func infer(e Engine, b Binding) error {
 
 // Binding is an engine's hold on the memory of its input and output.
 type Binding interface {
+	// Gather has the next run take the frame as its image i: on a GPU where it lies,
+	// so that it must not change before Wait; the CPU copies it to the binding's
+	// memory now. It allocates nothing.
+	Gather(i int, f Frame) error
 	// Scores are the images' probabilities, n×classes, as the last run left
 	// them. The next one overwrites them.
 	Scores() []float32
+	Close() error
+}
+
+// Frame is an engine's hold on the memory of one image.
+type Frame interface {
 	Close() error
 }
 

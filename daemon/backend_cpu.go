@@ -46,11 +46,39 @@ func (c cpu) Load(_ *Prepared, path string) (Engine, error) {
 	return cpuEngine{e}, nil
 }
 
-// cpuEngine gives ort's concrete bindings as the interface that TensorRT's
-// will share.
+// cpuEngine gives ort's concrete bindings as the interface that TensorRT's share.
 type cpuEngine struct{ *ort.Engine }
 
-func (e cpuEngine) Bind(pixels []byte, n int) (Binding, error) { return e.Engine.Bind(pixels, n) }
-func (e cpuEngine) Lanes() int                                 { return 1 }
-func (e cpuEngine) Start(Binding) error                        { return nil }
-func (e cpuEngine) Wait(b Binding) error                       { return e.Engine.Run(b.(*ort.Binding)) }
+func (e cpuEngine) Bind(pixels []byte, n int) (Binding, error) {
+	b, err := e.Engine.Bind(pixels, n)
+	if err != nil {
+		return nil, err
+	}
+	return &cpuBinding{b, pixels}, nil
+}
+func (e cpuEngine) Frame(pixels []byte) (Frame, error) { return cpuFrame(pixels), nil }
+func (e cpuEngine) Lanes() int                         { return 1 }
+func (e cpuEngine) Start(Binding) error                { return nil }
+func (e cpuEngine) Wait(b Binding) error               { return e.Engine.Run(b.(*cpuBinding).Binding) }
+
+// cpuBinding's images lie behind each other, as ONNX Runtime wants them.
+type cpuBinding struct {
+	*ort.Binding
+	pixels []byte
+}
+
+func (b *cpuBinding) Gather(i int, f Frame) error { return copyFrame(b.pixels, i, f.(cpuFrame)) }
+
+// cpuFrame is one image's memory.
+type cpuFrame []byte
+
+func (cpuFrame) Close() error { return nil }
+
+// copyFrame makes a frame the image i of those at pixels.
+func copyFrame(pixels []byte, i int, f []byte) error {
+	if i < 0 || len(f) == 0 || (i+1)*len(f) > len(pixels) {
+		return fmt.Errorf("gather a frame of %d bytes as image %d of %d bytes", len(f), i, len(pixels))
+	}
+	copy(pixels[i*len(f):], f)
+	return nil
+}

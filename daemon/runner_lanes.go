@@ -16,6 +16,7 @@ type stream struct {
 	camera   string
 	lane     *camera.Lane
 	bindings []Binding // by slot; none with batches
+	frames   []Frame   // by slot, with batches
 }
 
 // Result is what one frame gave. It belongs to the runner and is overwritten
@@ -64,8 +65,8 @@ type laneSet struct {
 
 // run is what one of the engine's lanes does.
 type run struct {
-	pixels  []byte    // of the frames that run together; nil with batch 1
-	bound   []Binding // by count of frames in pixels, from 1
+	pixels  []byte    // for frames that run together, where they have to lie so; nil with batch 1
+	bound   []Binding // by count of frames that run together, from 1; none with batch 1
 	frames  []camera.Frame
 	from    []*stream
 	binding Binding // of the run under way
@@ -135,8 +136,8 @@ func (r *runner) single(set *laneSet, s *stream) bool {
 	return true
 }
 
-// together copies the newest frames of the streams behind each other and runs
-// them as one batch. It waits for none: those that are there go.
+// together runs the newest frames of the streams as one batch. It waits for none:
+// those that are there go.
 func (r *runner) together(set *laneSet) bool {
 	worked := false
 	n := r.free(set)
@@ -151,7 +152,7 @@ func (r *runner) together(set *laneSet) bool {
 			r.unread(set, s, f)
 			continue
 		}
-		n.gather(set.frame, s, f)
+		n.frames, n.from = append(n.frames, f), append(n.from, s)
 		if len(n.frames) == set.batch {
 			r.flush(set, n)
 			n = r.free(set)
@@ -175,7 +176,7 @@ func (r *runner) one(set *laneSet, s *stream) bool {
 	case f.Err != "":
 		r.unread(set, s, f)
 	default:
-		n.gather(set.frame, s, f)
+		n.frames, n.from = append(n.frames, f), append(n.from, s)
 		r.flush(set, n)
 	}
 	return true
@@ -189,13 +190,7 @@ func (r *runner) unread(set *laneSet, s *stream, f camera.Frame) {
 	r.sink(&r.result)
 }
 
-// gather copies a frame behind those that wait to run with it.
-func (n *run) gather(size int, s *stream, f camera.Frame) {
-	copy(n.pixels[len(n.frames)*size:][:size], s.lane.Slots()[f.Slot])
-	s.lane.Release(f)
-	n.frames, n.from = append(n.frames, f), append(n.from, s)
-}
-
+// flush starts a run of the frames that were taken for it.
 func (r *runner) flush(set *laneSet, n *run) {
 	if len(n.frames) > 0 {
 		r.start(set, n, n.bound[len(n.frames)-1])
@@ -205,13 +200,24 @@ func (r *runner) flush(set *laneSet, n *run) {
 // start begins a run on a free lane.
 func (r *runner) start(set *laneSet, n *run, b Binding) {
 	n.binding, n.started = b, monotonic()
-	if err := set.engine.Start(b); err != nil {
+	if err := n.begin(set.engine); err != nil {
 		r.drain(set) // those before it come first
 		n.took, n.err = monotonic()-n.started, err
 		r.done(set, n)
 		return
 	}
 	set.busy++
+}
+
+func (n *run) begin(e Engine) error {
+	if n.pixels != nil {
+		for i, f := range n.frames {
+			if err := n.binding.Gather(i, n.from[i].frames[f.Slot]); err != nil {
+				return err
+			}
+		}
+	}
+	return e.Start(n.binding)
 }
 
 // end waits for the oldest run.
@@ -247,13 +253,12 @@ func (r *runner) drain(set *laneSet) {
 	}
 }
 
-// done gives a run's frames back, where they lay in the ring, and hands its
-// results to the sink.
+// done gives a run's frames back to the ring and hands its results to the sink.
 func (r *runner) done(set *laneSet, n *run) {
 	share := n.took / time.Duration(len(n.frames))
 	err := n.err
-	if n.pixels == nil {
-		n.from[0].lane.Release(n.frames[0])
+	for i, f := range n.frames {
+		n.from[i].lane.Release(f)
 	}
 	if err != nil {
 		err = fmt.Errorf("engine: %w", err)

@@ -143,8 +143,7 @@ func TestARunAllocatesNothing(t *testing.T) {
 				r.start(set, n, s.bindings[f.Slot])
 				return
 			}
-			n.gather(set.frame, s, f)
-			n.gather(set.frame, s, f)
+			n.frames, n.from = append(n.frames, f, f), append(n.from, s, s)
 			r.flush(set, n)
 		}); n != 0 {
 			t.Errorf("batch %d: %v allocations a run, want none", batch, n)

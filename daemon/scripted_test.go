@@ -125,6 +125,10 @@ func (e *scriptedEngine) Bind(pixels []byte, n int) (Binding, error) {
 	return &scriptedBinding{engine: e, pixels: pixels, n: n, scores: make([]float32, n*e.classes)}, nil
 }
 
+func (e *scriptedEngine) Frame(pixels []byte) (Frame, error) { return cpuFrame(pixels), nil }
+
+func (b *scriptedBinding) Gather(i int, f Frame) error { return copyFrame(b.pixels, i, f.(cpuFrame)) }
+
 // fault notes a use that the contract forbids.
 func (e *scriptedEngine) fault(wrong bool, what string) {
 	if wrong {

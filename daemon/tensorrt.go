@@ -205,7 +205,14 @@ func (e tensorRTEngine) Bind(pixels []byte, n int) (Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	return tensorRTBinding{b}, nil
 }
-func (e tensorRTEngine) Start(b Binding) error { return e.Engine.Start(b.(*trt.Binding)) }
-func (e tensorRTEngine) Wait(b Binding) error  { return e.Engine.Wait(b.(*trt.Binding)) }
+func (e tensorRTEngine) Frame(pixels []byte) (Frame, error) { return e.Bind(pixels, 1) }
+func (e tensorRTEngine) Start(b Binding) error              { return e.Engine.Start(b.(tensorRTBinding).Binding) }
+func (e tensorRTEngine) Wait(b Binding) error               { return e.Engine.Wait(b.(tensorRTBinding).Binding) }
+
+type tensorRTBinding struct{ *trt.Binding }
+
+func (b tensorRTBinding) Gather(i int, f Frame) error {
+	return b.Binding.Gather(i, f.(tensorRTBinding).Binding)
+}

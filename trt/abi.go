@@ -314,6 +314,14 @@ func newMessage() unsafe.Pointer { return C.calloc(1, messageSize) }
 
 func freeMessage(m unsafe.Pointer) { C.free(m) }
 
+func callGather(b unsafe.Pointer, image int, from, m unsafe.Pointer) error {
+	status := C.call_gather(b, C.int32_t(image), from, (*C.char)(m), messageSize)
+	if status == C.SIGHTD_TRT_OK {
+		return nil
+	}
+	return failure("run", Status(status), tidy(C.GoString((*C.char)(m))))
+}
+
 func callStart(b unsafe.Pointer, lane int, m unsafe.Pointer) error {
 	status := C.call_start(b, C.int32_t(lane), (*C.char)(m), messageSize)
 	if status == C.SIGHTD_TRT_OK {

@@ -76,6 +76,28 @@ func (e *Engine) Bind(pixels []byte, n int) (*Binding, error) {
 	return made, nil
 }
 
+// Gather has the next runs of b read image i where that of from lies, so that images
+// that lie apart run together without having been copied behind each other. from is
+// a binding of one image of the same engine, and must not run by itself meanwhile;
+// once it is closed, b's own memory is read again. It allocates no Go memory.
+func (b *Binding) Gather(i int, from *Binding) error {
+	e := b.engine
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if from.engine != e {
+		return errForeign
+	}
+	if e.session == nil || b.bound == nil || from.bound == nil {
+		return ErrClosed
+	}
+	for part, p := range b.bound.parts {
+		if err := callGather(p, i, from.bound.parts[part], b.bound.message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Start begins to classify the images on the next lane in turn that is idle. At most
 // Lanes runs are under way, each with a binding of its own, until they are waited
 // for. It allocates no Go memory.

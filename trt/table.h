@@ -16,7 +16,7 @@
 #define SIGHTD_TRT_EACH(F)                                                        \
   F(abi) F(open) F(get_version) F(get_device) F(next_log) F(build)                \
   F(get_progress) F(cancel) F(load_engine) F(get_engine_info) F(inspect)          \
-  F(unload) F(bind) F(get_binding_info) F(unbind) F(start) F(wait) F(free)
+  F(unload) F(bind) F(get_binding_info) F(unbind) F(gather) F(start) F(wait) F(free)
 
 #define SIGHTD_TRT_MEMBER(name) __typeof__(&sightd_trt_##name) name;
 static struct {
@@ -104,6 +104,7 @@ static int call_bind(void *e, const void *pixels, size_t size, int32_t images, v
 }
 static int call_binding_info(void *b, struct sightd_trt_binding_info *i) { return table.get_binding_info(b, i); }
 static void call_unbind(void *b) { table.unbind(b); }
+static int call_gather(void *b, int32_t image, const void *from, char *m, size_t n) { return table.gather(b, image, from, m, n); }
 static int call_start(void *b, int32_t lane, char *m, size_t n) { return table.start(b, lane, m, n); }
 static int call_wait(void *b, char *m, size_t n) { return table.wait(b, m, n); }
 static void call_free(struct sightd_trt_buffer *b) { table.free(b); }

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define SIGHTD_TRT_ABI 1
+#define SIGHTD_TRT_ABI 2
 #define SIGHTD_TRT_API __attribute__((visibility("default")))
 
 /* What functions return. */
@@ -223,6 +223,13 @@ SIGHTD_TRT_API int32_t sightd_trt_bind(sightd_trt_engine *, const uint8_t *pixel
                                        sightd_trt_binding **, const float **scores, char *message, size_t message_size);
 SIGHTD_TRT_API int32_t sightd_trt_get_binding_info(const sightd_trt_binding *, struct sightd_trt_binding_info *);
 SIGHTD_TRT_API void sightd_trt_unbind(sightd_trt_binding *);
+
+/* Has the next runs read an image where that of another binding lies, which is of one
+ * image and of the same engine and isn't running: images that lie apart run together
+ * without having been copied behind each other. NULL: from the binding's own memory
+ * again, as is so once the other is unbound. */
+SIGHTD_TRT_API int32_t sightd_trt_gather(sightd_trt_binding *, int32_t image, const sightd_trt_binding *from,
+                                         char *message, size_t message_size);
 
 /* Starts a run on a lane, which has to be idle, as has the binding. The pixels are
  * read until wait returns. */

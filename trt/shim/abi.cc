@@ -207,6 +207,11 @@ void sightd_trt_unbind(sightd_trt_binding *binding) {
   guarded(nullptr, 0, [&] { unbind(binding); });
 }
 
+int32_t sightd_trt_gather(sightd_trt_binding *binding, int32_t image, const sightd_trt_binding *from, char *message,
+                          size_t message_size) {
+  return guarded(message, message_size, [&] { gather(given(binding, "binding"), image, from); });
+}
+
 int32_t sightd_trt_start(sightd_trt_binding *binding, int32_t lane, char *message, size_t message_size) {
   return guarded(message, message_size, [&] { start(given(binding, "binding"), lane); });
 }

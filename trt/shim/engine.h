@@ -67,6 +67,7 @@ struct sightd_trt_binding {
   int32_t images = 0;
   sightd::Registered registered;
   sightd::Pinned staging;  // of the input, where the pixels can't be read or aren't the input
+  std::vector<const sightd_trt_binding *> from;  // by image; null: the binding's own
   std::vector<float> scores;
   bool launched = false;  // the last run was launched as a graph
   sightd::Lane *running = nullptr;
@@ -81,6 +82,7 @@ void unload(sightd_trt_engine *);
 
 std::unique_ptr<sightd_trt_binding> bind(sightd_trt_engine &, const uint8_t *pixels, size_t size, int32_t images);
 void unbind(sightd_trt_binding *);
+void gather(sightd_trt_binding &, int32_t image, const sightd_trt_binding *from);
 void start(sightd_trt_binding &, int32_t lane);
 void wait(sightd_trt_binding &);
 

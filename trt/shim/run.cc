@@ -40,21 +40,17 @@ void softmax(float *scores, int32_t count) {
   for (int32_t i = 0; i < count; i++) scores[i] /= sum;
 }
 
-// Makes INT8 of the pixels, in the engine's own layout.
-void convert(const sightd_trt_binding &b) {
-  const sightd_trt_engine &e = *b.engine;
+// Makes INT8 of an image, in the engine's own layout.
+void convert(const sightd_trt_engine &e, const uint8_t *pixels, int8_t *image) {
   const Layout &l = e.input;
-  auto *all = static_cast<int8_t *>(b.staging.get());
-  for (int32_t i = 0; i < b.images; i++)
-    for (int64_t channel = 0; channel < l.channels; channel++) {
-      const int8_t *table = e.table.data() + channel * 256;
-      const uint8_t *from = b.pixels + i * e.pixels() + e.channels[channel];
-      int8_t *image = all + i * l.image_stride;
-      for (int64_t y = 0; y < l.height; y++) {
-        int8_t *to = image + l.at(channel, y, 0);
-        for (int64_t x = 0; x < l.width; x++, from += 3, to += l.pixel) *to = table[*from];
-      }
+  for (int64_t channel = 0; channel < l.channels; channel++) {
+    const int8_t *table = e.table.data() + channel * 256;
+    const uint8_t *from = pixels + e.channels[channel];
+    for (int64_t y = 0; y < l.height; y++) {
+      int8_t *to = image + l.at(channel, y, 0);
+      for (int64_t x = 0; x < l.width; x++, from += 3, to += l.pixel) *to = table[*from];
     }
+  }
 }
 
 // A core that waits for another leaves its sibling in peace.
@@ -66,9 +62,32 @@ void relax() {
 #endif
 }
 
-// The input of a run as it lies in memory that the GPU reads.
-const void *source(const sightd_trt_binding &b) {
-  return b.staging ? b.staging.get() : static_cast<const void *>(b.pixels);
+// An image of a binding as it lies in memory that the GPU reads, where it is brought if
+// need be.
+const void *prepare(const sightd_trt_binding &b, int32_t image) {
+  const sightd_trt_engine &e = *b.engine;
+  const uint8_t *pixels = b.pixels + image * e.pixels();
+  if (!b.staging) return pixels;
+  auto *staged = static_cast<char *>(b.staging.get()) + input_bytes(e, image);
+  if (e.table.empty())
+    memcpy(staged, pixels, static_cast<size_t>(e.pixels()));
+  else
+    convert(e, pixels, reinterpret_cast<int8_t *>(staged));
+  return staged;
+}
+
+// Queues the copy of the input: of the binding's own images that follow each other at
+// once, of others one by one, for a copy must not span two pieces of registered memory.
+void copy_input(const Driver &c, const sightd_trt_binding &b, const Lane &lane) {
+  const sightd_trt_engine &e = *b.engine;
+  for (int32_t i = 0, next = 0; i < b.images; i = next) {
+    const sightd_trt_binding *other = b.from[static_cast<size_t>(i)];
+    const void *first = other != nullptr ? prepare(*other, 0) : prepare(b, i);
+    for (next = i + 1; other == nullptr && next < b.images && b.from[static_cast<size_t>(next)] == nullptr; next++)
+      prepare(b, next);
+    check(c.cuMemcpyHtoDAsync_v2(lane.input.get() + input_bytes(e, i), first, input_bytes(e, next - i), lane.stream.get()),
+          "copying to the GPU");
+  }
 }
 
 // Queues what follows the copy of the input. A plan of one fixed batch always computes
@@ -118,8 +137,7 @@ void launch(const Driver &c, sightd_trt_binding &b, Lane &lane) {
   const sightd_trt_engine &e = *b.engine;
   const auto current = [&] { return lane.graph && lane.captured == lane.settings; };
   if (lane.graphs && !current() && lane.ran == lane.settings) capture(c, e, lane);
-  check(c.cuMemcpyHtoDAsync_v2(lane.input.get(), source(b), input_bytes(e, b.images), lane.stream.get()),
-        "copying to the GPU");
+  copy_input(c, b, lane);
   b.launched = lane.graphs && current();
   if (b.launched) {
     check(c.cuGraphLaunch(lane.graph.get(), lane.stream.get()), "launching a run as a graph");
@@ -192,6 +210,7 @@ std::unique_ptr<sightd_trt_binding> bind(sightd_trt_engine &e, const uint8_t *pi
   b->images = images;
   if (e.table.empty()) b->registered = Registered(pixels, size);
   if (!b->registered) b->staging = pinned_memory(input_bytes(e, images));
+  b->from.resize(static_cast<size_t>(images));
   b->scores.resize(static_cast<size_t>(images) * static_cast<size_t>(e.classes));
   const std::lock_guard<std::mutex> lock(e.mutex);
   e.bindings.insert(b.get());
@@ -206,8 +225,20 @@ void unbind(sightd_trt_binding *b) {
   {
     const std::lock_guard<std::mutex> lock(b->engine->mutex);
     b->engine->bindings.erase(b);
+    for (sightd_trt_binding *other : b->engine->bindings)
+      std::replace(other->from.begin(), other->from.end(), static_cast<const sightd_trt_binding *>(b),
+                   static_cast<const sightd_trt_binding *>(nullptr));
   }
   delete b;
+}
+
+void gather(sightd_trt_binding &b, int32_t image, const sightd_trt_binding *from) {
+  if (image < 0 || image >= b.images) fail(SIGHTD_TRT_ARGUMENT, "image %d is asked for: 0 to %d", image, b.images - 1);
+  if (b.running != nullptr) fail(SIGHTD_TRT_ARGUMENT, "the binding is still running");
+  if (from != nullptr && (from->engine != b.engine || from->images != 1))
+    fail(SIGHTD_TRT_ARGUMENT, "an image is gathered from a binding of %s",
+         from->engine != b.engine ? "another engine" : "several images");
+  b.from[static_cast<size_t>(image)] = from;
 }
 
 void start(sightd_trt_binding &b, int32_t number) {
@@ -218,10 +249,6 @@ void start(sightd_trt_binding &b, int32_t number) {
   Lane &lane = e.lanes[static_cast<size_t>(number)];
   if (b.running != nullptr || lane.busy != nullptr)
     fail(SIGHTD_TRT_ARGUMENT, "%s is still running", b.running != nullptr ? "the binding" : "the lane");
-  if (!e.table.empty())
-    convert(b);
-  else if (b.staging)
-    memcpy(b.staging.get(), b.pixels, input_bytes(e, b.images));
   try {
     set_images(e, lane, b.images);
     lane.started = std::chrono::steady_clock::now();
