@@ -36,12 +36,14 @@ package double
 
 import (
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,8 +55,8 @@ import (
 // Environment names the variable that holds the script's path.
 const Environment = "SIGHTD_TRT_DOUBLE"
 
-//go:embed double.cc
-var source []byte
+//go:embed *.cc *.h
+var sources embed.FS
 
 var mu sync.Mutex // one compiler is enough
 
@@ -66,14 +68,35 @@ func Library(t testing.TB, defines ...string) string {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
-	hash := sha256.Sum256([]byte(string(source) + string(abi.Header) + strings.Join(defines, "\x00")))
-	dir := filepath.Join(folder(t), fmt.Sprintf("%x", hash[:8]))
+	files := sourceFiles(t)
+	hash := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(hash, "%s %d\n%s", name, len(files[name]), files[name])
+	}
+	fmt.Fprint(hash, strings.Join(defines, "\x00"))
+	dir := filepath.Join(folder(t), fmt.Sprintf("%x", hash.Sum(nil)[:8]))
 	path := filepath.Join(dir, "libsightd-trt-double.so")
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	compile(t, dir, path, defines)
+	compile(t, dir, path, files, defines)
 	return path
+}
+
+// sourceFiles are what the double is compiled from, by their names as in package trt.
+func sourceFiles(t testing.TB) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{"abi/sightd_trt.h": abi.Header}
+	entries, err := sources.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if files["double/"+e.Name()], err = sources.ReadFile(e.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }
 
 // folder is where doubles are kept, this user's own.
@@ -95,7 +118,7 @@ func folder(t testing.TB) string {
 
 // compile makes the library at path, which appears whole or not at all: other test
 // programs look for it too.
-func compile(t testing.TB, dir, path string, defines []string) {
+func compile(t testing.TB, dir, path string, files map[string][]byte, defines []string) {
 	t.Helper()
 	name := os.Getenv("CXX")
 	if name == "" {
@@ -110,7 +133,7 @@ func compile(t testing.TB, dir, path string, defines []string) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(work)
-	for name, b := range map[string][]byte{"double/double.cc": source, "abi/sightd_trt.h": abi.Header} {
+	for name, b := range files {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(work, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +149,12 @@ func compile(t testing.TB, dir, path string, defines []string) {
 	for _, d := range defines {
 		args = append(args, "-D"+d)
 	}
-	if out, err := exec.Command(compiler, append(args, filepath.Join(work, "double/double.cc"))...).CombinedOutput(); err != nil {
+	for name := range files {
+		if strings.HasSuffix(name, ".cc") {
+			args = append(args, filepath.Join(work, name))
+		}
+	}
+	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", compiler, err, out)
 	}
 	if err := os.Rename(made, path); err != nil {
