@@ -2,12 +2,9 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -321,15 +318,4 @@ func (s EngineStore) explain(err error) error {
 // sidecar is the path of KEY.json for KEY.engine.
 func sidecar(engine string) string {
 	return engine[:len(engine)-len(filepath.Ext(engine))] + ".json"
-}
-
-func hashFile(path string) (size int64, sum string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	size, err = io.Copy(h, f)
-	return size, hex.EncodeToString(h.Sum(nil)), err
 }

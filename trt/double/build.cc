@@ -1,6 +1,9 @@
 //go:build ignore
 
 // How the double builds: it checks, waits, and writes down what it was given.
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
@@ -30,7 +33,7 @@ void check_job(const Script &s, const sightd_trt_job &j) {
   require(j.cache == nullptr || j.int8, "a cache without INT8");
   require(j.keep_count >= 0 && (j.keep != nullptr || j.keep_count == 0), "no names of tensors to keep");
   for (int32_t i = 0; i < j.keep_count; i++) require(j.keep[i] != nullptr && *j.keep[i] != '\0', "an empty name to keep");
-  require((j.images == nullptr) == (j.image_count == 0) && j.image_count >= 0, "images without count, or the other way round");
+  require(j.images >= -1, "no such file of images");
   require(j.channel_count >= 0 && j.channel_count <= 3 && (j.table != nullptr) == (j.channel_count > 0), "wrong channels");
   for (int32_t c = 0; c < j.channel_count; c++) require(j.channels[c] >= 0 && j.channels[c] < 3, "wrong channels");
   require(j.batch >= 1, "batch of less than 1");
@@ -45,7 +48,21 @@ void check_job(const Script &s, const sightd_trt_job &j) {
   if (s.version < 100000 && j.strongly_typed) fail(SIGHTD_TRT_UNSUPPORTED, "TensorRT 8 has no strongly typed networks");
 }
 
-// Returns the table that a calibration on the device wrote.
+// Reads the next image, or tells that there are none left.
+bool read_image(int file, std::vector<uint8_t> &image) {
+  size_t have = 0;
+  while (have < image.size()) {
+    ssize_t n = read(file, image.data() + have, image.size() - have);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(SIGHTD_TRT_CACHE, std::string("the images can't be read: ") + strerror(errno));
+    if (n == 0) break;
+    have += static_cast<size_t>(n);
+  }
+  if (have > 0 && have < image.size()) fail(SIGHTD_TRT_CACHE, "the images end within one");
+  return have > 0;
+}
+
+// Returns the table that a calibration on the device wrote: see Scale in double.go.
 std::string calibrate(const Script &s, const sightd_trt_job &j, bool quantised) {
   if (!j.int8 || (quantised && j.cache == nullptr)) return "";
   if (j.cache != nullptr) {
@@ -54,14 +71,23 @@ std::string calibrate(const Script &s, const sightd_trt_job &j, bool quantised) 
     if (cache.substr(0, cache.find('\n')) == want && !s.calibration_asks) return "";
     logged().add(SIGHTD_TRT_WARNING, "Calibration table does not match calibrator algorithm type.");
   }
-  if (j.images == nullptr)
+  if (j.images < 0)
     fail(SIGHTD_TRT_CACHE, "the calibration cache wasn't taken: TensorRT asks for images, and there are none");
-  uint64_t sum = 0;
-  size_t size = static_cast<size_t>(j.image_count) * static_cast<size_t>(s.height) * static_cast<size_t>(s.width) * 3;
-  for (size_t i = 0; i < size; i++) sum += j.images[i];
-  logged().add(SIGHTD_TRT_INFO, "calibrated with " + std::to_string(j.image_count) + " images, mean " + std::to_string(sum / size));
+  std::vector<uint8_t> image(static_cast<size_t>(s.height) * static_cast<size_t>(s.width) * 3);
+  uint32_t sum = 0;
+  size_t images = 0;
+  while (read_image(j.images, image)) {
+    if (images++ == 0) suffer(s, "calibrate");
+    sum = crc(image.data(), image.size(), sum);
+  }
+  if (images == 0) fail(SIGHTD_TRT_CACHE, "there are no images to calibrate with");
+  auto scale = static_cast<float>((1 + sum % 1000 / 1000.0) / 127);
+  uint32_t bits = 0;
+  memcpy(&bits, &scale, sizeof bits);
+  char line[32];
+  snprintf(line, sizeof line, "input: %08x\n", bits);
   int kind = j.calibrator == SIGHTD_TRT_NO_CALIBRATOR ? SIGHTD_TRT_ENTROPY_2 : j.calibrator;
-  return "TRT-" + std::to_string(header_version(s)) + "-" + calibrator_names[kind] + "\ninput: 3c010a14\n";
+  return "TRT-" + std::to_string(header_version(s)) + "-" + calibrator_names[kind] + "\n" + line;
 }
 
 void wait_phases(const Script &s) {

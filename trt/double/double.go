@@ -17,11 +17,11 @@
 //	version 10.3.0                of TensorRT
 //	compiled 10.3.0               of the headers
 //	cuda 12.6.0
-//	fail OP STATUS "message"      OP: open, device, build, load, bind, run, wait, inspect
+//	fail OP STATUS "message"      OP: open, device, calibrate, build, load, bind, run, wait, inspect
 //	fail run after 100            and, if wanted, STATUS "message": runs beyond the 100th since fail
 //	                              STATUS 13: all that follows fails too, until the process ends
 //	crash OP                      abort; or: crash OP segv, kill, exit3
-//	delay OP 5s                   open, load, run, build; for build also: delay build 5s phase NAME, in turn
+//	delay OP 5s                   open, calibrate, load, run, build; for build also: delay build 5s phase NAME, in turn
 //	log 2 "a line"                logged at each build, with its severity
 //	layers FILE                   what the inspector says
 //	calibration asks              it refuses the calibration cache and asks for images
@@ -38,6 +38,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math"
 	"os"
@@ -170,6 +171,12 @@ func Script(t testing.TB, lines ...string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Scale is the one that a calibration with images writes for the tensor input, its
+// table's only one: of bytes whose CRC-32 is sum, (1 + sum mod 1000 / 1000) / 127.
+func Scale(pixels []byte) float32 {
+	return float32((1 + float64(crc32.ChecksumIEEE(pixels)%1000)/1000) / 127)
 }
 
 // Scores are those of an image of packed 8-bit RGB, by the double's formula: the
