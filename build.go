@@ -206,5 +206,6 @@ func (b *buildProgress) tell(p daemon.BuildProgress) {
 func (b *buildProgress) end() {
 	if b.drawn {
 		fmt.Fprint(b.w, "\r\x1b[K")
+		b.drawn = false
 	}
 }

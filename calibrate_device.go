@@ -22,14 +22,24 @@ func (c *calibrateCmd) onDevice(a *app, rel *release.Release, checked *release.C
 		r.Algorithm = c.Algorithm
 	}
 	bar := progress(a, len(files), "reading images", "images")
+	seen := false // an image
 	show := &buildProgress{w: a.stderr, name: r.Release}
 	found, err := daemon.CalibrateOnDevice(a.ctx, checked, daemon.DeviceCalibration{
 		BackendOptions: daemon.BackendOptions{
 			Workspace: defaultWorkspace, Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		},
 		Files: files, MinMax: r.Algorithm == "minmax",
-		Frame:    func() { _ = bar.Add(1) },
-		Building: func(p daemon.BuildProgress) { _ = bar.Finish(); show.tell(p) },
+		Frame: func() {
+			seen = true
+			show.end()
+			_ = bar.Add(1)
+		},
+		Building: func(p daemon.BuildProgress) {
+			if seen {
+				_ = bar.Finish()
+			}
+			show.tell(p)
+		},
 	})
 	_ = bar.Finish()
 	show.end()
@@ -37,10 +47,8 @@ func (c *calibrateCmd) onDevice(a *app, rel *release.Release, checked *release.C
 		return err
 	}
 	r.Images = found.Images
-	r.Passes = []calibratePass{
-		{"reading images", found.Images, found.Decoding.Seconds(), float64(found.Images) / found.Decoding.Seconds()},
-		{"calibrating by " + found.Info.TensorRT.String(), found.Images, found.Building.Seconds(), float64(found.Images) / found.Building.Seconds()},
-	}
+	took := found.Took.Seconds()
+	r.Passes = []calibratePass{{"calibrating by " + found.Info.TensorRT.String(), found.Images, took, float64(found.Images) / took}}
 	if r.Images < calibration.Few {
 		r.warn(a, "%d images are few: want %d at least, better hundreds, of what the cameras will see", r.Images, calibration.Few)
 	}

@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"image"
+	"image/color"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -316,6 +320,55 @@ func TestCalibrationOnTheDevice(t *testing.T) {
 	d := playing(t, "version 11.2.0")
 	wantRefusal(t, d.sightd("calibrate", tiny, "--images", images, "-o", out, "--backend", "tensorrt"), 1, "TensorRT 11.2.0 has no calibrators", "--backend ort")
 	wantRefusal(t, d.sightd("calibrate", tiny, "--images", images, "-o", out, "--backend", "tensorrt", "--max-drop", "1"), 2, "--max-drop")
+}
+
+// The double's table is of all bytes that it was given, in their order.
+func TestCalibrationOnTheDeviceSeesEachImageOnceAndInOrder(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	var pixels []byte
+	for i := range 300 {
+		img := image.NewNRGBA(image.Rect(0, 0, 8, 8))
+		for p := range 8 * 8 {
+			v := i*7919 + p*p*31
+			c := color.NRGBA{uint8(v), uint8(v >> 3), uint8(v >> 6), 255}
+			img.SetNRGBA(p%8, p/8, c)
+			pixels = append(pixels, c.R, c.G, c.B)
+		}
+		write(t, filepath.Join(folder, fmt.Sprintf("%03d.png", i)), asPNG(t, img))
+	}
+	write(t, filepath.Join(folder, "150-broken.png"), nil)
+	out := filepath.Join(t.TempDir(), "calib.cache")
+	d := playing(t)
+	o := d.sightd("calibrate", tiny, "--images", folder, "-o", out, "--backend", "tensorrt", "--json")
+	var r calibrated
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.status != 0 {
+		t.Fatalf("exit status %d: %s", o.status, o.stderr)
+	}
+	if r.Images != 300 || len(r.Unreadable) != 1 {
+		t.Errorf("%d images, unreadable %v, wanted 300 and the broken one", r.Images, r.Unreadable)
+	}
+	if got, want := content(t, out), fmt.Sprintf("TRT-100300-EntropyCalibration2\ninput: %08x\n", math.Float32bits(double.Scale(pixels))); got != want {
+		t.Errorf("the cache is %q, wanted %q", got, want)
+	}
+}
+
+func TestCalibrationOnTheDeviceThatFails(t *testing.T) {
+	t.Parallel()
+	images, none := testenv.Demo("photos"), t.TempDir()
+	write(t, filepath.Join(none, "a.png"), nil)
+	for _, c := range []struct{ script, images, want string }{
+		{"crash calibrate segv", images, "SIGSEGV"},
+		{`fail calibrate 5 "no memory left"`, images, "no memory left"},
+		{"version 10.3.0", none, "none of the images can be read"},
+	} {
+		out := filepath.Join(t.TempDir(), "calib.cache")
+		o := playing(t, c.script).sightd("calibrate", tiny, "--images", c.images, "-o", out, "--backend", "tensorrt")
+		if _, err := os.Stat(out); err == nil || o.status != 1 {
+			t.Errorf("%s: exit status %d, a cache was written: %v", c.want, o.status, err == nil)
+		}
+		wantParts(t, o.stderr, c.want)
+	}
 }
 
 func TestBuildWritesTheEngineWhereItIsWanted(t *testing.T) {

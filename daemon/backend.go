@@ -73,9 +73,9 @@ type Backend interface {
 	// holds whatever else building leaves. It ends soon after ctx. progress may be
 	// nil.
 	Build(ctx context.Context, p *Prepared, dir string, progress func(BuildProgress)) (*BuildReport, error)
-	// Load opens the engine that Build wrote for the same graph. The file has been
-	// held to its hash.
-	Load(p *Prepared, path string) (Engine, error)
+	// Load opens the engine that Build wrote for the same graph. It is given the very
+	// bytes that have been held to their hash, and doesn't need them afterwards.
+	Load(p *Prepared, stored []byte) (Engine, error)
 }
 
 // BuildProgress is how far a build is.

@@ -38,8 +38,8 @@ func (c cpu) Build(_ context.Context, p *Prepared, dir string, _ func(BuildProgr
 	return &BuildReport{}, ort.Build(graph, filepath.Join(dir, engineFile), o)
 }
 
-func (c cpu) Load(_ *Prepared, path string) (Engine, error) {
-	e, err := ort.Load(path, c.options)
+func (c cpu) Load(_ *Prepared, stored []byte) (Engine, error) {
+	e, err := ort.Load(stored, c.options)
 	if err != nil {
 		return nil, err
 	}

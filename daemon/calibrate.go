@@ -1,12 +1,13 @@
 package daemon
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sightd/sightd/camera"
@@ -17,10 +18,12 @@ import (
 // DeviceCalibration says how TensorRT calibrates a model on its own device.
 type DeviceCalibration struct {
 	BackendOptions
-	Files    []string // images and videos
-	MinMax   bool     // by TensorRT's min-max calibrator, not its entropy calibrator 2
-	Worker   string   // path of sightd-camera; "" finds it beside sightd
-	Frame    func()   // called for each frame that was decoded; may be nil
+	Files  []string // images and videos
+	MinMax bool     // by TensorRT's min-max calibrator, not its entropy calibrator 2
+	Worker string   // path of sightd-camera; "" finds it beside sightd
+	// Both may be nil, and are called one at a time: Frame for each frame that was
+	// decoded, Building before the first and after the last of them.
+	Frame    func()
 	Building func(BuildProgress)
 }
 
@@ -29,8 +32,7 @@ type DeviceCalibrated struct {
 	Table      []byte // the calibration table, as TensorRT wrote it
 	Images     int
 	Unreadable []UnreadableFile
-	Decoding   time.Duration
-	Building   time.Duration
+	Took       time.Duration
 	Info       trt.Info
 }
 
@@ -60,35 +62,61 @@ func CalibrateOnDevice(ctx context.Context, c *release.Checked, o DeviceCalibrat
 	}
 	defer os.RemoveAll(dir)
 	r := &DeviceCalibrated{Info: t.info}
-	images := filepath.Join(dir, "images")
-	start := time.Now()
-	if err := r.decode(ctx, newPrepared(c, PrepareOptions{}).Geometry, images, o); err != nil {
-		return nil, err
-	}
-	r.Decoding = time.Since(start)
+	geometry := newPrepared(c, PrepareOptions{}).Geometry
+	show := shower{o: o, start: time.Now()}
 	job := trt.Job{
 		Graph: g.Graph, INT8: true, FP16: true, Calibrator: "EntropyCalibration2", Batch: 1, Optimisation: t.optimisation,
 		Workspace: o.Workspace, TacticMemory: o.TacticMemory,
-		Images: &trt.Images{File: images, Count: r.Images, Table: g.Planes.Table, Channels: g.Planes.Channels},
+		Images: &trt.Images{Table: g.Planes.Table, Channels: g.Planes.Channels, Feed: func(ctx context.Context, to io.Writer) error {
+			defer show.fed()
+			return r.feed(ctx, geometry, to, o, show.frame)
+		}},
 	}
 	if o.MinMax {
 		job.Calibrator = "MinMaxCalibration"
 	}
-	start = time.Now()
-	built, err := t.calibrate(ctx, dir, job, func(p BuildProgress) {
-		if o.Building != nil {
-			p.Elapsed = time.Since(start)
-			o.Building(p)
-		}
-	})
+	built, err := t.calibrate(ctx, dir, job, show.building)
 	if err != nil {
 		return nil, err
 	}
-	r.Building, r.Table = time.Since(start), built.Cache
+	r.Took, r.Table = time.Since(show.start), built.Cache
 	if len(r.Table) == 0 {
 		return nil, errors.New("tensorrt: calibrate: it wrote no calibration table")
 	}
 	return r, nil
+}
+
+// shower passes on how far a calibration is, from the goroutines that know.
+type shower struct {
+	o     DeviceCalibration
+	start time.Time
+
+	mu      sync.Mutex
+	feeding bool
+}
+
+func (s *shower) frame() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.feeding = true
+	if s.o.Frame != nil {
+		s.o.Frame()
+	}
+}
+
+func (s *shower) fed() {
+	s.mu.Lock()
+	s.feeding = false
+	s.mu.Unlock()
+}
+
+func (s *shower) building(p BuildProgress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.feeding && s.o.Building != nil {
+		p.Elapsed = time.Since(s.start)
+		s.o.Building(p)
+	}
 }
 
 func (t *tensorRT) calibrate(ctx context.Context, dir string, job trt.Job, progress func(BuildProgress)) (*trt.Built, error) {
@@ -103,37 +131,24 @@ func (t *tensorRT) calibrate(ctx context.Context, dir string, job trt.Job, progr
 	return built, err
 }
 
-// decode writes the frames that the files give behind each other.
-func (r *DeviceCalibrated) decode(ctx context.Context, g camera.Geometry, to string, o DeviceCalibration) error {
-	f, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	out := bufio.NewWriterSize(f, 1<<20)
+// feed writes the frames that the files give behind each other; frame is called for
+// each that was decoded.
+func (r *DeviceCalibrated) feed(ctx context.Context, g camera.Geometry, to io.Writer, o DeviceCalibration, frame func()) error {
 	source := camera.Options{Name: "images", Files: o.Files, Worker: o.Worker, Log: o.Log, Attempts: attempts}
-	err = eachFrame(ctx, source, g, func(frame camera.Frame, pixels []byte) (bool, error) {
-		if o.Frame != nil {
-			o.Frame()
-		}
-		if frame.Err != "" {
-			r.Unreadable = append(r.Unreadable, UnreadableFile{o.Files[frame.File], frame.Err})
+	err := eachFrame(ctx, source, g, func(f camera.Frame, pixels []byte) (bool, error) {
+		frame()
+		if f.Err != "" {
+			r.Unreadable = append(r.Unreadable, UnreadableFile{o.Files[f.File], f.Err})
 			return true, nil
 		}
-		r.Images++
-		if _, err := out.Write(pixels); err != nil {
-			return false, fmt.Errorf("keep the decoded images: %w", err)
+		if _, err := to.Write(pixels); err != nil {
+			return false, fmt.Errorf("hand the builder an image: %w", err)
 		}
+		r.Images++
 		return true, nil
 	})
-	if err != nil {
-		return err
+	if err == nil && r.Images == 0 {
+		err = errors.New("none of the images can be read")
 	}
-	if r.Images == 0 {
-		return errors.New("none of the images can be read")
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("keep the decoded images: %w", err)
-	}
-	return f.Close()
+	return err
 }

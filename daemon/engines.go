@@ -2,12 +2,9 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -64,6 +61,7 @@ type EngineStore struct {
 	Dir     string
 	Log     *slog.Logger
 	Insist  bool           // builds also what failed a moment ago
+	Absent  func()         // called by Open where there is no engine that works, before one is built; may be nil
 	Damaged *atomic.Uint64 // counts stored engines that couldn't be used; may be nil
 }
 
@@ -109,13 +107,6 @@ const engineFile = "engine"
 // buildPrefix begins the names of folders in which engines are built.
 const buildPrefix = ".build-"
 
-// Stored tells whether Open will find the engine, and find it whole.
-func (s EngineStore) Stored(b Backend, p *Prepared) bool {
-	key := keyOf(b, p)
-	_, err := s.check(key, s.file(key))
-	return err == nil
-}
-
 // file is where a key's engine is kept.
 func (s EngineStore) file(key engineKey) string { return filepath.Join(s.Dir, key.ID()+".engine") }
 
@@ -135,7 +126,7 @@ func keyOf(b Backend, p *Prepared) engineKey {
 func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress func(BuildProgress)) (*OpenedEngine, error) {
 	defer func() {
 		p.graph = nil
-		debug.FreeOSMemory() // the model was in memory several times over
+		debug.FreeOSMemory() // model and engine were in memory, the model several times over
 	}()
 	key := keyOf(b, p)
 	id := key.ID()
@@ -151,19 +142,19 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 }
 
 func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (*OpenedEngine, error) {
-	info, err := s.check(key, path)
+	stored, info, err := s.read(key, path)
 	if err == nil {
 		if err := p.limits(info.Report); err != nil {
 			return nil, err
 		}
 		start := time.Now()
-		e, lerr := b.Load(p, path)
+		e, lerr := b.Load(p, stored)
 		if lerr == nil {
 			touch(sidecar(path))
 			return opened(e, info, true, start), nil
 		}
 		if !worthBuilding(lerr) {
-			return nil, fmt.Errorf("load the stored engine: %w", lerr)
+			return nil, fmt.Errorf("load the stored engine %s: %w", path, lerr)
 		}
 		err = lerr
 	}
@@ -173,6 +164,12 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 		}
 		s.Log.Warn("stored engine can't be used, building it again", "engine", path, "err", err)
 	}
+	if s.Absent != nil {
+		s.Absent()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if !s.Insist {
 		if err := s.mayBuild(path); err != nil {
 			return nil, err
@@ -180,13 +177,13 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 	}
 	var start time.Time
 	var e Engine
-	if info, err = s.build(ctx, b, key, p, path, progress); err == nil {
+	if stored, info, err = s.build(ctx, b, key, p, path, progress); err == nil {
 		if err := p.limits(info.Report); err != nil {
 			s.succeeded(path)
 			return nil, err
 		}
 		start = time.Now()
-		if e, err = b.Load(p, path); err != nil {
+		if e, err = b.Load(p, stored); err != nil {
 			err = fmt.Errorf("load engine just built: %w", err)
 		}
 	}
@@ -218,32 +215,36 @@ func worthBuilding(err error) bool {
 	return true
 }
 
-// check reads the sidecar and holds the engine's file to it, before any of it
-// reaches a back end: engines are code.
-func (s EngineStore) check(key engineKey, path string) (engineInfo, error) {
-	var info engineInfo
+// read reads an engine and holds it to its sidecar before any of it reaches a back
+// end: engines are code. It is read into memory, not mapped, so that what becomes of
+// the file afterwards matters to nobody.
+func (s EngineStore) read(key engineKey, path string) (stored []byte, info engineInfo, err error) {
 	b, err := strict.ReadFile(sidecar(path), maxSidecar)
 	if err != nil {
-		return info, err
+		return nil, info, err
 	}
 	if err := json.Unmarshal(b, &info); err != nil {
-		return info, fmt.Errorf("sidecar %s: %w", sidecar(path), err)
+		return nil, info, fmt.Errorf("sidecar %s: %w", sidecar(path), err)
 	}
 	if info.Key.ID() != key.ID() {
-		return info, fmt.Errorf("sidecar %s describes another engine", sidecar(path))
+		return nil, info, fmt.Errorf("sidecar %s describes another engine", sidecar(path))
 	}
-	size, sum, err := hashFile(path)
-	if err != nil {
-		return info, err
+	if about, err := os.Stat(path); err != nil {
+		return nil, info, err
+	} else if about.Size() != info.Size || !about.Mode().IsRegular() {
+		return nil, info, fmt.Errorf("the file has %d bytes, its sidecar says %d", about.Size(), info.Size)
 	}
-	if size != info.Size || sum != info.SHA256 {
-		return info, fmt.Errorf("the file has %d bytes with SHA-256 %s, its sidecar says %d and %s", size, sum, info.Size, info.SHA256)
+	if stored, err = os.ReadFile(path); err != nil {
+		return nil, info, err
 	}
-	return info, nil
+	if sum := hashBytes(stored); sum != info.SHA256 {
+		return nil, info, fmt.Errorf("the file has %d bytes with SHA-256 %s, its sidecar says %s", len(stored), sum, info.SHA256)
+	}
+	return stored, info, nil
 }
 
-func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (engineInfo, error) {
-	var info engineInfo
+// build builds and stores an engine, and returns what is stored.
+func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (stored []byte, info engineInfo, err error) {
 	estimate, without := s.estimate(key)
 	start := time.Now()
 	tell := func(bp BuildProgress) {
@@ -256,45 +257,44 @@ func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Pre
 		progress(BuildProgress{Phase: "prepare", Estimate: estimate})
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return info, fmt.Errorf("make the folder for engines: %w", s.explain(err))
+		return nil, info, fmt.Errorf("make the folder for engines: %w", s.explain(err))
 	}
 	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
 	if err != nil {
-		return info, fmt.Errorf("build engine: %w", s.explain(err))
+		return nil, info, fmt.Errorf("build engine: %w", s.explain(err))
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, engineFile)
 	report, err := b.Build(ctx, p, tmp, tell)
 	if err != nil {
-		return info, fmt.Errorf("build engine: %w", s.explain(err))
+		return nil, info, fmt.Errorf("build engine: %w", s.explain(err))
 	}
 	took := time.Since(start)
-	size, sum, err := hashFile(out)
-	if err != nil {
-		return info, err
+	if stored, err = os.ReadFile(out); err != nil {
+		return nil, info, err
 	}
 	info = engineInfo{
-		Key: key, Size: size, SHA256: sum,
+		Key: key, Size: int64(len(stored)), SHA256: hashBytes(stored),
 		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(), Report: report,
 	}
 	text, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
-		return info, err
+		return nil, info, err
 	}
 	if len(text) > maxSidecar {
-		return info, fmt.Errorf("store engine: its sidecar would have %d bytes, at most %d are read", len(text), maxSidecar)
+		return nil, info, fmt.Errorf("store engine: its sidecar would have %d bytes, at most %d are read", len(text), maxSidecar)
 	}
 	if err := durable.Rename(out, path); err != nil {
-		return info, fmt.Errorf("store engine: %w", s.explain(err))
+		return nil, info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
 	if err := durable.WriteFile(sidecar(path), append(text, '\n'), 0o644); err != nil {
 		_ = os.Remove(path) // without its sidecar it takes room for nothing
-		return info, fmt.Errorf("store engine: %w", s.explain(err))
+		return nil, info, fmt.Errorf("store engine: %w", s.explain(err))
 	}
 	if report != nil {
 		report.Without = without.Seconds()
 	}
-	return info, nil
+	return stored, info, nil
 }
 
 // full is whether the disk is. What the builder's process says is text.
@@ -318,15 +318,4 @@ func (s EngineStore) explain(err error) error {
 // sidecar is the path of KEY.json for KEY.engine.
 func sidecar(engine string) string {
 	return engine[:len(engine)-len(filepath.Ext(engine))] + ".json"
-}
-
-func hashFile(path string) (size int64, sum string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	size, err = io.Copy(h, f)
-	return size, hex.EncodeToString(h.Sum(nil)), err
 }

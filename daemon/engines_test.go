@@ -21,6 +21,7 @@ type builder struct {
 	builds   int
 	fail     error // of building
 	refuse   error // of loading, once
+	loaded   string
 }
 
 // ID is the name of the engine's files.
@@ -46,7 +47,8 @@ func (b *builder) Build(ctx context.Context, p *Prepared, dir string, progress f
 	return &BuildReport{Layers: map[string]int{"int8": 3}}, os.WriteFile(filepath.Join(dir, engineFile), graph, 0o644)
 }
 
-func (b *builder) Load(*Prepared, string) (Engine, error) {
+func (b *builder) Load(_ *Prepared, stored []byte) (Engine, error) {
+	b.loaded = string(stored)
 	if err := b.refuse; err != nil {
 		b.refuse = nil
 		return nil, err
@@ -144,8 +146,11 @@ func TestDamagedEngineIsBuiltAgainAndCounted(t *testing.T) {
 			t.Parallel()
 			s, b := testStore(t), &builder{}
 			damage(t, open(t, s, b, "graph").Path)
-			if s.Stored(b, preparedOf("graph")) {
-				t.Error("it counts as stored")
+			b.loaded = ""
+			s.Absent = func() {
+				if b.loaded != "" {
+					t.Errorf("%q was loaded before it was found damaged", b.loaded)
+				}
 			}
 			if e := open(t, s, b, "graph"); e.Stored || b.builds != 2 || s.Damaged.Load() != 1 {
 				t.Errorf("stored %v, %d builds, %d counted as damaged", e.Stored, b.builds, s.Damaged.Load())
@@ -154,6 +159,45 @@ func TestDamagedEngineIsBuiltAgainAndCounted(t *testing.T) {
 				t.Error("it is built a third time")
 			}
 		})
+	}
+}
+
+func TestBackEndIsGivenWhatWasHashed(t *testing.T) {
+	t.Parallel()
+	s, b := testStore(t), &builder{}
+	for _, stored := range []bool{false, true} {
+		if e := open(t, s, b, "graph"); e.Stored != stored || b.loaded != "graph" {
+			t.Errorf("%q was loaded, stored %v, wanted the graph, stored %v", b.loaded, e.Stored, stored)
+		}
+		b.loaded = ""
+	}
+}
+
+// Whoever serves meanwhile begins before the build, and whether it may begin or not.
+func TestThatAnEngineIsAbsentIsTold(t *testing.T) {
+	t.Parallel()
+	s, b := testStore(t), &builder{}
+	told := 0
+	s.Absent = func() { told++ }
+	for i, c := range []struct {
+		graph        string
+		refuse, fail error
+		want         int
+	}{
+		{graph: "graph", want: 1},
+		{graph: "graph", want: 0},
+		{graph: "graph", refuse: errors.New("refused"), want: 1},
+		{graph: "other", fail: errors.New("broken"), want: 1},
+		{graph: "other", want: 1}, // not tried so soon
+	} {
+		told, b.refuse, b.fail = 0, c.refuse, c.fail
+		e, err := s.Open(t.Context(), b, preparedOf(c.graph), nil)
+		if err == nil {
+			e.Close()
+		}
+		if told != c.want || (err == nil) != (c.graph == "graph") {
+			t.Errorf("%d: told %d times, wanted %d; error %v", i, told, c.want, err)
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ func handLanes(t *testing.T, batch int, sink func(*Result)) (*runner, *laneSet, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := b.Load(p, "")
+	e, err := b.Load(p, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (b *scripted) Build(ctx context.Context, p *Prepared, dir string, progress 
 	return b.report, os.WriteFile(filepath.Join(dir, engineFile), graph, 0o644)
 }
 
-func (b *scripted) Load(p *Prepared, _ string) (Engine, error) {
+func (b *scripted) Load(p *Prepared, _ []byte) (Engine, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.locked != nil {

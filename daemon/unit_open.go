@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync"
 
 	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/release"
@@ -26,22 +27,20 @@ func (u *unit) open(ctx context.Context, rel *release.Release, interim func(*lan
 	if err != nil {
 		return nil, err
 	}
-	if interim != nil && !u.engines.Stored(u.backend, p) {
-		interim(u.openSpare(ctx, rel))
-		interim = nil
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	store, spare := u.engines, func() {}
+	if interim != nil {
+		spare = sync.OnceFunc(func() { interim(u.openSpare(ctx, rel)) })
+		store.Absent = spare
 	}
-	set, err := u.openWith(ctx, u.backend, rel, p)
+	set, err := u.openWith(ctx, store, u.backend, rel, p)
 	if goesToGPU(err) {
 		if p, err = u.engines.Prepare(u.backend, rel, u.options(rel)); err != nil {
 			return nil, err
 		}
-		set, err = u.openWith(ctx, u.backend, rel, p)
+		set, err = u.openWith(ctx, store, u.backend, rel, p)
 	}
-	if err != nil && interim != nil && ctx.Err() == nil && release.CodeOf(err) == "" {
-		interim(u.openSpare(ctx, rel)) // what was stored can't be loaded
+	if err != nil && ctx.Err() == nil && release.CodeOf(err) == "" {
+		spare() // what was stored can't be loaded
 	}
 	return set, err
 }
@@ -56,7 +55,7 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, e
 	if err != nil {
 		return nil, err
 	}
-	set, err := u.openWith(ctx, b, rel, p)
+	set, err := u.openWith(ctx, u.engines, b, rel, p)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +63,9 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, e
 	return set, nil
 }
 
-func (u *unit) openWith(ctx context.Context, b Backend, rel *release.Release, p *Prepared) (*laneSet, error) {
+func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *release.Release, p *Prepared) (*laneSet, error) {
 	w := &building{unit: u, rel: rel, backend: b.Name()}
-	e, err := u.engines.Open(ctx, b, p, w.progress)
+	e, err := store.Open(ctx, b, p, w.progress)
 	w.end(err)
 	if err != nil {
 		return nil, err

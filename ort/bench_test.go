@@ -21,9 +21,9 @@ func BenchmarkRun(b *testing.B) {
 
 // BenchmarkLoad is what loading a tiny stored engine costs.
 func BenchmarkLoad(b *testing.B) {
-	path := build(b, "dynamic")
+	stored := build(b, "dynamic")
 	for b.Loop() {
-		e, err := ort.Load(path, ort.Options{Threads: 1})
+		e, err := ort.Load(stored, ort.Options{Threads: 1})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -34,9 +34,9 @@ func BenchmarkLoad(b *testing.B) {
 // BenchmarkIdle reports how much of a second's processor time a process with
 // several engines takes that have run and now wait: about nothing.
 func BenchmarkIdle(b *testing.B) {
-	path, images := build(b, "dynamic"), file(b, "images.u8")
+	stored, images := build(b, "dynamic"), file(b, "images.u8")
 	for range 4 {
-		e, err := ort.Load(path, ort.Options{Threads: 4})
+		e, err := ort.Load(stored, ort.Options{Threads: 4})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -35,22 +35,23 @@ func (s *session) close() {
 	s.Destroy()
 }
 
-// Load makes an engine of a file that Build wrote. A file that is damaged, or
-// was built by another version of ONNX Runtime or for a processor with other
-// features, is refused with an error that says so.
-func Load(path string, o Options) (*Engine, error) {
+// Load makes an engine of the content of a file that Build wrote, which isn't
+// needed afterwards. What is damaged, or was built by another version of ONNX
+// Runtime or for a processor with other features, is refused with an error that
+// says so.
+func Load(stored []byte, o Options) (*Engine, error) {
 	if !isOpen() {
 		return nil, errNotOpen
 	}
-	e, err := loadEngine(path, o)
+	e, err := loadEngine(stored, o)
 	if err != nil {
-		return nil, fmt.Errorf("onnx runtime: load engine %s: %w", path, err)
+		return nil, fmt.Errorf("onnx runtime: load engine: %w", err)
 	}
 	return e, nil
 }
 
-func loadEngine(path string, o Options) (*Engine, error) {
-	about, err := examine(path)
+func loadEngine(stored []byte, o Options) (*Engine, error) {
+	about, err := examine(stored)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func loadEngine(path string, o Options) (*Engine, error) {
 		return nil, err
 	}
 	defer options.Destroy()
-	loaded, err := onnxruntime.NewDynamicAdvancedSession(path, nil, nil, options)
+	loaded, err := onnxruntime.NewDynamicAdvancedSessionWithONNXData(stored, nil, nil, options)
 	if err != nil {
 		return nil, reason(err)
 	}

@@ -82,20 +82,24 @@ func floats(t testing.TB, name string) []float32 {
 	return values
 }
 
-// build stores the engine of the named graph.
-func build(t testing.TB, graph string) (path string) {
+// build builds the engine of the named graph.
+func build(t testing.TB, graph string) (stored []byte) {
 	t.Helper()
 	open(t)
-	path = filepath.Join(t.TempDir(), graph+".engine")
+	path := filepath.Join(t.TempDir(), graph+".engine")
 	if err := ort.Build(file(t, graph+".onnx"), path, ort.Options{Threads: 1}); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	stored, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stored
 }
 
-func load(t testing.TB, path string) *ort.Engine {
+func load(t testing.TB, stored []byte) *ort.Engine {
 	t.Helper()
-	e, err := ort.Load(path, ort.Options{Threads: 1})
+	e, err := ort.Load(stored, ort.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

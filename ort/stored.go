@@ -98,53 +98,29 @@ func metadata(key string, value []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, metadataProps, protowire.BytesType), entry)
 }
 
-// examine reads the stored engine at path, compares its checksum, and returns
-// its description.
-func examine(path string) (description, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return description{}, strict.Bare(err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return description{}, strict.Bare(err)
-	}
-	if !info.Mode().IsRegular() {
-		return description{}, errDamaged
-	}
-	return examineStored(file, info.Size())
-}
-
-// examineStored examines a stored engine of size bytes.
-func examineStored(r io.ReaderAt, size int64) (d description, err error) {
-	if size < 2*digits || size > maxStored {
+// examine compares a stored engine's checksum and returns its description.
+func examine(stored []byte) (d description, err error) {
+	if len(stored) < 2*digits || len(stored) > maxStored {
 		return d, errDamaged
 	}
-	sum := crc32.New(castagnoli)
-	if _, err := io.Copy(sum, io.NewSectionReader(r, 0, size-digits)); err != nil {
-		return d, strict.Bare(err)
-	}
-	end := make([]byte, 2*digits)
-	if _, err := r.ReadAt(end, size-int64(len(end))); err != nil {
-		return d, strict.Bare(err)
-	}
-	if string(end[digits:]) != fmt.Sprintf("%0*x", digits, sum.Sum32()) {
+	rest, sum := cutEnd(stored, digits)
+	if string(sum) != fmt.Sprintf("%0*x", digits, crc32.Checksum(rest, castagnoli)) {
 		return d, errDamaged
 	}
-	length, err := strconv.ParseInt(string(end[:digits]), 16, 64)
-	if err != nil || length < 0 || length > min(maxDescription, size-int64(len(end))) {
+	rest, size := cutEnd(rest, digits)
+	length, err := strconv.ParseInt(string(size), 16, 64)
+	if err != nil || length < 0 || length > min(maxDescription, int64(len(rest))) {
 		return d, errDamaged
 	}
-	text := make([]byte, length)
-	if _, err := r.ReadAt(text, size-int64(len(end))-length); err != nil {
-		return d, strict.Bare(err)
-	}
+	_, text := cutEnd(rest, int(length))
 	if err := json.Unmarshal(text, &d); err != nil || !d.sane() {
 		return d, errDamaged
 	}
 	return d, nil
 }
+
+// cutEnd cuts the last n bytes off.
+func cutEnd(b []byte, n int) (rest, end []byte) { return b[:len(b)-n], b[len(b)-n:] }
 
 // sane tells whether the numbers are within what Build takes.
 func (d description) sane() bool {

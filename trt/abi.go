@@ -147,8 +147,8 @@ func view(b C.struct_sightd_trt_buffer) []byte {
 	return unsafe.Slice((*byte)(b.data), int(b.size))
 }
 
-// callBuild builds. images and timing are what the job names, read.
-func callBuild(job Job, images, timing []byte) (*built, error) {
+// callBuild builds. timing is what the job names, read; images come by a descriptor.
+func callBuild(job Job, images int, timing []byte) (*built, error) {
 	var pinned runtime.Pinner
 	defer pinned.Unpin()
 	j := C.struct_sightd_trt_job{
@@ -169,6 +169,7 @@ func callBuild(job Job, images, timing []byte) (*built, error) {
 		force_int8:        flag(job.ForceINT8),
 		timing_cache:      pin(&pinned, timing),
 		timing_cache_size: C.size_t(len(timing)),
+		images:            -1,
 		dla_core:          -1,
 	}
 	if len(job.Keep) > 0 {
@@ -182,7 +183,7 @@ func callBuild(job Job, images, timing []byte) (*built, error) {
 		j.keep, j.keep_count = (**C.char)(keep), C.int32_t(len(names))
 	}
 	if i := job.Images; i != nil {
-		j.images, j.image_count = (*C.uint8_t)(pin(&pinned, images)), C.int64_t(i.Count)
+		j.images = C.int32_t(images)
 		if len(i.Table) > 0 {
 			pinned.Pin(&i.Table[0])
 			j.table, j.channel_count = (*C.float)(&i.Table[0][0]), C.int32_t(len(i.Table))

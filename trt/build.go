@@ -75,9 +75,21 @@ func Build(ctx context.Context, dir string, job Job, o BuildOptions) (*Built, er
 	if err := writeOrder(dir, job, o.Library); err != nil {
 		return nil, &Error{Failed, "build", err.Error()}
 	}
+	var images *feed
+	var stdin *os.File
+	if job.Images != nil {
+		if job.Images.Feed == nil {
+			return nil, &Error{BadArgument, "build", "a calibration with images that nothing feeds"}
+		}
+		var err error
+		if images, err = startFeed(ctx, job.Images.Feed); err != nil {
+			return nil, &Error{Failed, "build", err.Error()}
+		}
+		ctx, stdin = images.ctx, images.from
+	}
 	var log warnings
 	done := false
-	err := runChild(ctx, "build", append(append([]string(nil), o.Command...), dir), &log, func(s said) {
+	err := runChild(ctx, "build", append(append([]string(nil), o.Command...), dir), stdin, &log, func(s said) {
 		switch {
 		case s.Progress != nil && o.Progress != nil:
 			p := s.Progress
@@ -88,6 +100,9 @@ func Build(ctx context.Context, dir string, job Job, o BuildOptions) (*Built, er
 			done = true
 		}
 	})
+	if images != nil {
+		err = images.end(err, job.Cache != nil)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +141,6 @@ func (j Job) check() error {
 		return fmt.Errorf("a cache or images without a calibrator: wanted the algorithm that the cache's header names")
 	}
 	if i := j.Images; i != nil {
-		if i.Count < 1 || i.File == "" {
-			return fmt.Errorf("%d images in %q for calibration: wanted a file of 1 or more", i.Count, i.File)
-		}
 		if i.Table != nil {
 			return checkChannels(len(i.Table), i.Channels)
 		}

@@ -20,11 +20,15 @@ import (
 	"github.com/sightd/sightd/internal/strict"
 )
 
-const maxTimingCache = 1 << 30
+const (
+	maxTimingCache = 1 << 30
+	stdin          = 0 // where images come from
+)
 
 // Child is the main function of the child process: it carries the build in dir out
-// and returns the exit status. Standard output is the parent's to read; whatever
-// else is written there in this process goes to standard error.
+// and returns the exit status. Images for a calibration come by standard input.
+// Standard output is the parent's to read; whatever else is written there in this
+// process goes to standard error.
 func Child(dir string) int {
 	out, err := takeStdout()
 	if err != nil {
@@ -97,25 +101,14 @@ func buildChild(dir string, out *speaker) error {
 	if err := job.check(); err != nil {
 		return &Error{BadArgument, "build", err.Error()}
 	}
-	var images []byte
-	if job.Images != nil {
-		if images, err = mapFile(job.Images.File); err != nil {
-			return &Error{BadArgument, "build", fmt.Sprintf("images for calibration: %v", err)}
-		}
-		defer unix.Munmap(images)
-	}
 	timing, err := readTimingCache(job.TimingCache)
 	if err != nil {
 		out.say(said{Log: &logLine{Warning, fmt.Sprintf("the timing cache isn't read: %v", err)}})
 	}
-	if len(images) > 0 && len(images)%job.Images.Count != 0 {
-		return &Error{BadArgument, "build", fmt.Sprintf("%s has %d bytes, which %d images of one size don't have",
-			job.Images.File, len(images), job.Images.Count)}
-	}
 	runtime.LockOSThread() // CUDA and TensorRT keep things by thread; this process ends with it
 	begin := time.Now()
 	follower := follow(out, begin)
-	made, err := callBuild(job, images, timing)
+	made, err := callBuild(job, stdin, timing)
 	follower.end()
 	if err != nil {
 		return err
@@ -212,21 +205,4 @@ func readTimingCache(path string) ([]byte, error) {
 		return nil, nil
 	}
 	return b, err
-}
-
-// mapFile maps a file for reading: images may be larger than what is to be spared.
-func mapFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() == 0 || info.Size() != int64(int(info.Size())) {
-		return nil, fmt.Errorf("%s has %d bytes", path, info.Size())
-	}
-	return unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
 }

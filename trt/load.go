@@ -5,8 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxLanes is the most that the C ABI allows.
@@ -72,8 +70,8 @@ func (s *session) close() {
 	s.pinned.Unpin()
 }
 
-// Load deserialises a plan, which must have been checked before: a plan is code.
-// Needs [Open].
+// Load deserialises a plan, which must have been checked before: a plan is code. It
+// isn't needed afterwards. Needs [Open].
 func Load(plan []byte, o LoadOptions) (*Engine, error) {
 	if !isOpen() {
 		return nil, errNotOpen
@@ -102,16 +100,6 @@ func Load(plan []byte, o LoadOptions) (*Engine, error) {
 	}
 	e.cleanup = runtime.AddCleanup(e, (*session).close, s)
 	return e, nil
-}
-
-// LoadFile is [Load] of a file, which isn't read into Go's memory.
-func LoadFile(path string, o LoadOptions) (*Engine, error) {
-	plan, err := mapFile(path)
-	if err != nil {
-		return nil, &Error{BadPlan, "load", err.Error()}
-	}
-	defer unix.Munmap(plan)
-	return Load(plan, o)
 }
 
 // load adds the engine for one device.

@@ -51,11 +51,15 @@ func misbehave(kind string) {
 }
 
 // breakCUDA is what becomes of a run, of the next one, and of another load.
-func breakCUDA(plan string) []error {
+func breakCUDA(path string) []error {
+	plan, err := os.ReadFile(path)
+	if err != nil {
+		return []error{err}
+	}
 	if _, err := trt.Open(""); err != nil {
 		return []error{err}
 	}
-	e, err := trt.LoadFile(plan, trt.LoadOptions{})
+	e, err := trt.Load(plan, trt.LoadOptions{})
 	if err != nil {
 		return []error{err}
 	}
@@ -67,7 +71,7 @@ func breakCUDA(plan string) []error {
 	first, second := e.Run(b), e.Run(b)
 	b.Close()
 	e.Close()
-	_, again := trt.LoadFile(plan, trt.LoadOptions{})
+	_, again := trt.Load(plan, trt.LoadOptions{})
 	statuses := fmt.Errorf("statuses %d %d %d", trt.StatusOf(first), trt.StatusOf(second), trt.StatusOf(again))
 	return []error{statuses, first, second, again}
 }

@@ -10,7 +10,7 @@ func Probe(ctx context.Context, command []string, library string) (Info, error) 
 	if library != "" {
 		command = append(append([]string(nil), command...), library)
 	}
-	err := runChild(ctx, "open", command, new(warnings), func(s said) {
+	err := runChild(ctx, "open", command, nil, new(warnings), func(s said) {
 		if s.Info != nil {
 			info = *s.Info
 		}

@@ -28,8 +28,12 @@ const (
 var cancelGrace = 10 * time.Second
 
 // runChild runs a child process, hands over what it says, from this goroutine, and
-// returns what became of it: nil, the error that it says, or how it died.
-func runChild(ctx context.Context, op string, command []string, log *warnings, hear func(said)) error {
+// returns what became of it: nil, the error that it says, or how it died. stdin, which
+// may be nil, is closed here.
+func runChild(ctx context.Context, op string, command []string, stdin *os.File, log *warnings, hear func(said)) error {
+	if stdin != nil {
+		defer stdin.Close()
+	}
 	if err := ctx.Err(); err != nil {
 		return &Error{Cancelled, op, "cancelled: " + context.Cause(ctx).Error()}
 	}
@@ -41,6 +45,9 @@ func runChild(ctx context.Context, op string, command []string, log *warnings, h
 	var stderr tail
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = pipe, &stderr
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
 	cmd.WaitDelay = pipeGrace
 	// Of a group of its own: a Ctrl-C at the terminal is for the parent, which ends it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -51,6 +58,9 @@ func runChild(ctx context.Context, op string, command []string, log *warnings, h
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		pipe.Close()
+		if stdin != nil {
+			stdin.Close() // so that writing to a child that is gone fails
+		}
 		started <- err
 		if err != nil {
 			return

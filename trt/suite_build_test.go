@@ -2,12 +2,15 @@ package trt_test
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/sightd/sightd/trt"
+	"github.com/sightd/sightd/trt/double"
 )
 
 func suiteWrongHeader(t *testing.T, info trt.Info) {
@@ -34,12 +37,9 @@ func suiteImages(t *testing.T, info trt.Info) {
 		t.Skip("TensorRT 11 has no calibration")
 	}
 	const n = 16
-	file := filepath.Join(t.TempDir(), "images")
-	if err := os.WriteFile(file, picture(n, 1), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	pictures := picture(n, 1)
 	job := plain(info)
-	job.INT8, job.Calibrator, job.Images = true, "EntropyCalibration2", &trt.Images{File: file, Count: n}
+	job.INT8, job.Calibrator, job.Images = true, "EntropyCalibration2", &trt.Images{Feed: feeding(pictures)}
 	made, err := tryBuild(t, job)
 	if real() && err != nil {
 		t.Skipf("a calibration with bytes doesn't work, which is TensorRT's to decide: %v", err)
@@ -50,6 +50,8 @@ func suiteImages(t *testing.T, info trt.Info) {
 	header, _, _ := strings.Cut(string(cacheOf(info.TensorRT)), "\n")
 	if got := string(made.Cache); !strings.HasPrefix(got, header+"\n") || strings.Count(got, "\n") < 2 {
 		t.Errorf("the calibration wrote %q, want the header %q and tensors", got, header)
+	} else if want := fmt.Sprintf("%s\ninput: %08x\n", header, math.Float32bits(double.Scale(pictures))); !real() && got != want {
+		t.Errorf("the calibration wrote %q, want %q, which all images give in their order", got, want)
 	}
 }
 

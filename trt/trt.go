@@ -10,8 +10,10 @@
 package trt
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -133,8 +135,11 @@ type Job struct {
 
 // Images are for a calibration on the device.
 type Images struct {
-	File  string `json:"file"` // packed 8-bit RGB, Count × height × width × 3 bytes
-	Count int    `json:"count"`
+	// Feed writes images behind each other, packed 8-bit RGB of height × width × 3 bytes
+	// each. The builder reads them as it needs them, so what is under way is bounded. It
+	// is called once, in a goroutine of its own; ctx ends when nobody wants more. An
+	// error other than one of writing ends the build, and is what Build returns.
+	Feed func(ctx context.Context, to io.Writer) error `json:"-"`
 	// For a graph whose input is float N×C×H×W: Table[c][b] is the value of byte b in
 	// channel c, which is the pixel's Channels[c]-th byte. Nil: the graph takes bytes.
 	Table    [][256]float32 `json:"table"`

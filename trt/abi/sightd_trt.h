@@ -103,10 +103,11 @@ struct sightd_trt_job {
   const char *const *keep; /* tensors whose makers stay in floating point */
   int32_t keep_count;
 
-  /* Calibration on the device: where no cache is given, or it is refused, these are
-   * fed. Without images that fails the build with SIGHTD_TRT_CACHE. */
-  const uint8_t *images; /* packed 8-bit RGB, image_count × height × width × 3 */
-  int64_t image_count;
+  /* Calibration on the device: where no cache is given, or it is refused, images are
+   * read here as TensorRT asks for them, once and to the end: packed 8-bit RGB, height
+   * × width × 3 bytes each, behind each other. Without images that fails the build with
+   * SIGHTD_TRT_CACHE. */
+  int32_t images; /* file descriptor, which stays the caller's; -1: none */
   /* For a graph whose input is float N×C×H×W: the value of byte b in channel c of
    * the network is table[c × 256 + b], and the byte is the pixel's channels[c]-th. */
   const float *table;

@@ -17,11 +17,11 @@
 //	version 10.3.0                of TensorRT
 //	compiled 10.3.0               of the headers
 //	cuda 12.6.0
-//	fail OP STATUS "message"      OP: open, device, build, load, bind, run, wait, inspect
+//	fail OP STATUS "message"      OP: open, device, calibrate, build, load, bind, run, wait, inspect
 //	fail run after 100            and, if wanted, STATUS "message": runs beyond the 100th since fail
 //	                              STATUS 13: all that follows fails too, until the process ends
 //	crash OP                      abort; or: crash OP segv, kill, exit3
-//	delay OP 5s                   open, load, run, build; for build also: delay build 5s phase NAME, in turn
+//	delay OP 5s                   open, calibrate, load, run, build; for build also: delay build 5s phase NAME, in turn
 //	log 2 "a line"                logged at each build, with its severity
 //	layers FILE                   what the inspector says
 //	calibration asks              it refuses the calibration cache and asks for images
@@ -36,12 +36,15 @@ package double
 
 import (
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"fmt"
+	"hash/crc32"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,8 +56,8 @@ import (
 // Environment names the variable that holds the script's path.
 const Environment = "SIGHTD_TRT_DOUBLE"
 
-//go:embed double.cc
-var source []byte
+//go:embed *.cc *.h
+var sources embed.FS
 
 var mu sync.Mutex // one compiler is enough
 
@@ -66,14 +69,35 @@ func Library(t testing.TB, defines ...string) string {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
-	hash := sha256.Sum256([]byte(string(source) + string(abi.Header) + strings.Join(defines, "\x00")))
-	dir := filepath.Join(folder(t), fmt.Sprintf("%x", hash[:8]))
+	files := sourceFiles(t)
+	hash := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(hash, "%s %d\n%s", name, len(files[name]), files[name])
+	}
+	fmt.Fprint(hash, strings.Join(defines, "\x00"))
+	dir := filepath.Join(folder(t), fmt.Sprintf("%x", hash.Sum(nil)[:8]))
 	path := filepath.Join(dir, "libsightd-trt-double.so")
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	compile(t, dir, path, defines)
+	compile(t, dir, path, files, defines)
 	return path
+}
+
+// sourceFiles are what the double is compiled from, by their names as in package trt.
+func sourceFiles(t testing.TB) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{"abi/sightd_trt.h": abi.Header}
+	entries, err := sources.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if files["double/"+e.Name()], err = sources.ReadFile(e.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }
 
 // folder is where doubles are kept, this user's own.
@@ -95,7 +119,7 @@ func folder(t testing.TB) string {
 
 // compile makes the library at path, which appears whole or not at all: other test
 // programs look for it too.
-func compile(t testing.TB, dir, path string, defines []string) {
+func compile(t testing.TB, dir, path string, files map[string][]byte, defines []string) {
 	t.Helper()
 	name := os.Getenv("CXX")
 	if name == "" {
@@ -110,7 +134,7 @@ func compile(t testing.TB, dir, path string, defines []string) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(work)
-	for name, b := range map[string][]byte{"double/double.cc": source, "abi/sightd_trt.h": abi.Header} {
+	for name, b := range files {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(work, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +150,12 @@ func compile(t testing.TB, dir, path string, defines []string) {
 	for _, d := range defines {
 		args = append(args, "-D"+d)
 	}
-	if out, err := exec.Command(compiler, append(args, filepath.Join(work, "double/double.cc"))...).CombinedOutput(); err != nil {
+	for name := range files {
+		if strings.HasSuffix(name, ".cc") {
+			args = append(args, filepath.Join(work, name))
+		}
+	}
+	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", compiler, err, out)
 	}
 	if err := os.Rename(made, path); err != nil {
@@ -142,6 +171,12 @@ func Script(t testing.TB, lines ...string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Scale is the one that a calibration with images writes for the tensor input, its
+// table's only one: of bytes whose CRC-32 is sum, (1 + sum mod 1000 / 1000) / 127.
+func Scale(pixels []byte) float32 {
+	return float32((1 + float64(crc32.ChecksumIEEE(pixels)%1000)/1000) / 127)
 }
 
 // Scores are those of an image of packed 8-bit RGB, by the double's formula: the

@@ -23,14 +23,13 @@ void check_job(const sightd_trt_job &job) {
   if (job.batch < 1) fail(SIGHTD_TRT_ARGUMENT, "a batch of %d images is asked for", job.batch);
   if (job.keep_count < 0 || (job.keep_count > 0 && job.keep == nullptr))
     fail(SIGHTD_TRT_ARGUMENT, "%d tensors to keep in floating point aren't given", job.keep_count);
-  if (job.image_count < 0 || (job.image_count > 0 && job.images == nullptr))
-    fail(SIGHTD_TRT_ARGUMENT, "%lld calibration images aren't given", static_cast<long long>(job.image_count));
+  if (job.images < -1) fail(SIGHTD_TRT_ARGUMENT, "%d is no file of calibration images", job.images);
   if (job.channel_count < 0 || job.channel_count > 3 || (job.channel_count > 0 && job.table == nullptr))
     fail(SIGHTD_TRT_ARGUMENT, "a table of %d channels can't be used", job.channel_count);
   for (int32_t i = 0; i < job.channel_count; i++)
     if (job.channels[i] < 0 || job.channels[i] > 2)
       fail(SIGHTD_TRT_ARGUMENT, "channel %d is of byte %d of a pixel, which has 3", i, job.channels[i]);
-  if ((job.cache_size > 0 || job.image_count > 0) && job.calibrator == SIGHTD_TRT_NO_CALIBRATOR)
+  if ((job.cache_size > 0 || job.images >= 0) && job.calibrator == SIGHTD_TRT_NO_CALIBRATOR)
     fail(SIGHTD_TRT_ARGUMENT, "a calibration is asked for without a kind of calibrator");
   if (job.calibrator != SIGHTD_TRT_NO_CALIBRATOR && !job.int8)
     fail(SIGHTD_TRT_ARGUMENT, "a calibrator is of use with int8 alone");

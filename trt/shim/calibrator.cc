@@ -1,5 +1,10 @@
 #include "calibrator.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
 #include "log.h"
 
 namespace sightd {
@@ -8,19 +13,25 @@ Feed::Feed(const sightd_trt_job &job, int64_t images_at_once, int64_t height, in
     : job_(job), at_once_(images_at_once), height_(height), width_(width) {}
 
 bool Feed::next(void *bindings[], int32_t count) noexcept {
-  if (job_.image_count == 0) {
+  if (job_.images < 0) {
     refused_ = true;
     Log::instance().log(nvinfer1::ILogger::Severity::kERROR,
                         "sightd: TensorRT asked for calibration images, and has none: it refused the calibration cache");
     return false;
   }
-  // A rest that doesn't fill the batch would have to be filled up, and count twice.
-  if (next_ + at_once_ > job_.image_count) return false;
+  if (!trouble_.empty()) return false;
   try {
+    // The images are gone once they are read. No calibrator asks again, as far as is known;
+    // one that did would go on without, and its table be wrong.
+    if (ended_) fail(SIGHTD_TRT_CACHE, "TensorRT asks for the calibration images again, which come once");
     if (count != 1) fail(SIGHTD_TRT_MODEL, "the calibration asks for %d inputs, and the model has 1", count);
+    if (!read()) {
+      ended_ = true;
+      return false;
+    }
     upload();
     bindings[0] = reinterpret_cast<void *>(device_.get());
-    next_ += at_once_;
+    fed_ += at_once_;
     return true;
   } catch (const Failure &f) {
     trouble_ = f.message;
@@ -30,21 +41,41 @@ bool Feed::next(void *bindings[], int32_t count) noexcept {
   return false;
 }
 
+// Reads the next images, or tells that there are none left. A rest that doesn't fill the
+// batch is left out: it would have to be filled up, and count twice.
+bool Feed::read() {
+  const auto image = static_cast<size_t>(height_ * width_ * 3);
+  pixels_.resize(static_cast<size_t>(at_once_) * image);
+  size_t have = 0;
+  while (have < pixels_.size()) {
+    const ssize_t n = ::read(job_.images, pixels_.data() + have, pixels_.size() - have);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(SIGHTD_TRT_CACHE, "the calibration images can't be read: %s", strerror(errno));
+    if (n == 0) break;
+    have += static_cast<size_t>(n);
+  }
+  if (have % image != 0)
+    fail(SIGHTD_TRT_CACHE, "the calibration images end within one: %zu bytes of the %zu of %d × %d × 3", have % image, image,
+         static_cast<int>(height_), static_cast<int>(width_));
+  if (have < pixels_.size() && fed_ == 0)
+    fail(SIGHTD_TRT_CACHE, "%zu calibration images don't fill a batch of %d", have / image, images_at_once());
+  return have == pixels_.size();
+}
+
 void Feed::upload() {
   const auto pixels = static_cast<size_t>(height_ * width_ * 3);
-  const uint8_t *images = job_.images + static_cast<size_t>(next_) * pixels;
   const size_t planes = static_cast<size_t>(height_ * width_ * job_.channel_count);
   const bool bytes = job_.channel_count == 0;
   const size_t size = static_cast<size_t>(at_once_) * (bytes ? pixels : planes * sizeof(float));
   const Driver &c = cuda();
   if (!device_) device_ = device_memory(size);
   if (bytes) {
-    check(c.cuMemcpyHtoD_v2(device_.get(), images, size), "copying calibration images to the GPU");
+    check(c.cuMemcpyHtoD_v2(device_.get(), pixels_.data(), size), "copying calibration images to the GPU");
     return;
   }
   floats_.resize(size / sizeof(float));
   for (int64_t i = 0; i < at_once_; i++)
-    convert(images + static_cast<size_t>(i) * pixels, floats_.data() + static_cast<size_t>(i) * planes);
+    convert(pixels_.data() + static_cast<size_t>(i) * pixels, floats_.data() + static_cast<size_t>(i) * planes);
   check(c.cuMemcpyHtoD_v2(device_.get(), floats_.data(), size), "copying calibration images to the GPU");
 }
 

@@ -29,15 +29,18 @@ class Feed {
   const std::string &trouble() const { return trouble_; }
   // The table that a calibration wrote; empty where the cache was taken, which TensorRT
   // may write back as well.
-  std::vector<char> written() const { return next_ > 0 ? written_ : std::vector<char>(); }
+  std::vector<char> written() const { return fed_ > 0 ? written_ : std::vector<char>(); }
 
  private:
+  bool read();
   void upload();
   void convert(const uint8_t *pixels, float *to) const;
 
   const sightd_trt_job &job_;
   int64_t at_once_, height_, width_;
-  int64_t next_ = 0;  // image
+  int64_t fed_ = 0;  // images
+  bool ended_ = false;
+  std::vector<uint8_t> pixels_;  // of the images at once
   Device device_;
   std::vector<float> floats_;
   bool refused_ = false;

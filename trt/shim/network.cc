@@ -80,7 +80,7 @@ Input find_input(INetworkDefinition &network, const sightd_trt_job &job) {
   if (!input.open_batch && job.batch != input.batch)
     fail(SIGHTD_TRT_ARGUMENT, "a batch of %d is asked for, and the graph's is fixed to %d", job.batch,
          static_cast<int>(input.batch));
-  if (job.image_count > 0) {
+  if (job.images >= 0) {
     if (bytes != (job.channel_count == 0))
       fail(SIGHTD_TRT_ARGUMENT, "the graph's input is %s, and the calibration images come %s a table",
            bytes ? "of bytes" : "not of bytes", bytes ? "with" : "without");
