@@ -3,6 +3,7 @@ package trt_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -107,6 +108,47 @@ func suiteBatch(t *testing.T, info trt.Info) {
 	wantStatus(t, err, trt.BadArgument, "batch of 5: wanted 1 to 4")
 	_, err = e.Bind(picture(1, 0)[1:], 1)
 	wantStatus(t, err, trt.BadArgument, "191 bytes: wanted 1×8×8×3 = 192")
+}
+
+func suiteGather(t *testing.T, info trt.Info) {
+	job := plain(info)
+	job.Graph, job.Batch = graph(0), 4
+	e := load(t, build(t, job), trt.LoadOptions{Lanes: 2, Graphs: true})
+	own := picture(3, 0)
+	b := bind(t, e, own, 3)
+	first, last := picture(1, 1), picture(1, 2)
+	frames := []*trt.Binding{bind(t, e, first, 1), bind(t, e, last, 1)}
+	want := func(images ...[]byte) {
+		t.Helper()
+		for range 2 * e.Lanes() { // plainly, and as graphs
+			if err := e.Run(b); err != nil {
+				t.Fatal(err)
+			}
+			wantScores(t, b.Scores(), slices.Concat(images...), 3, 2e-3)
+		}
+	}
+	gather := func(i int, f *trt.Binding) {
+		t.Helper()
+		if err := b.Gather(i, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := len(first)
+	gather(0, frames[0])
+	gather(2, frames[1])
+	want(first, own[size:2*size], last)
+	gather(1, frames[0]) // once more
+	want(first, first, last)
+	first[0] ^= 255
+	want(first, first, last)
+	frames[0].Close()
+	want(own[:2*size], last)
+
+	wantStatus(t, b.Gather(3, frames[1]), trt.BadArgument, "image 3 is asked for: 0 to 2")
+	wantStatus(t, frames[1].Gather(0, b), trt.BadArgument, "from a binding of several images")
+	if err := b.Gather(0, frames[0]); !errors.Is(err, trt.ErrClosed) {
+		t.Errorf("%v for a binding that was closed", err)
+	}
 }
 
 func suiteProgress(t *testing.T, info trt.Info) {
@@ -231,8 +273,11 @@ func suiteClosing(t *testing.T, info trt.Info) {
 
 func suiteAllocations(t *testing.T, info trt.Info) {
 	e := load(t, build(t, plain(info)), trt.LoadOptions{})
-	b := bind(t, e, picture(1, 1), 1)
+	b, frame := bind(t, e, picture(1, 1), 1), bind(t, e, picture(1, 2), 1)
 	if n := testing.AllocsPerRun(100, func() {
+		if err := b.Gather(0, frame); err != nil {
+			t.Fatal(err)
+		}
 		if err := e.Run(b); err != nil {
 			t.Fatal(err)
 		}

@@ -131,6 +131,7 @@ int32_t sightd_trt_bind(sightd_trt_engine *e, const uint8_t *pixels, size_t pixe
             "wrong size of the pixels");
     auto *b = new sightd_trt_binding;
     b->engine = e, b->pixels = pixels, b->images = images, b->registered = s.registers, b->graphs = e->graphs;
+    b->from.resize(static_cast<size_t>(images));
     b->scores.resize(static_cast<size_t>(images) * static_cast<size_t>(e->plan.classes));
     *made = b, *scores = b->scores.data();
     std::lock_guard<std::mutex> lock(e->mutex);
@@ -150,8 +151,23 @@ void sightd_trt_unbind(sightd_trt_binding *b) {
   {
     std::lock_guard<std::mutex> lock(b->engine->mutex);
     b->engine->bindings.erase(b);
+    for (sightd_trt_binding *other : b->engine->bindings)
+      for (const sightd_trt_binding *&from : other->from)
+        if (from == b) from = nullptr;
   }
   delete b;
+}
+
+int32_t sightd_trt_gather(sightd_trt_binding *b, int32_t image, const sightd_trt_binding *from, char *message, size_t size) {
+  return call(message, size, [&] {
+    require(b != nullptr, "no binding");
+    if (image < 0 || image >= b->images)
+      fail(SIGHTD_TRT_ARGUMENT, "image " + std::to_string(image) + " is asked for: 0 to " + std::to_string(b->images - 1));
+    require(b->lane < 0, "the binding is still running");
+    require(from == nullptr || from->engine == b->engine, "an image is gathered from a binding of another engine");
+    require(from == nullptr || from->images == 1, "an image is gathered from a binding of several images");
+    b->from[static_cast<size_t>(image)] = from;
+  });
 }
 
 int32_t sightd_trt_start(sightd_trt_binding *b, int32_t lane, char *message, size_t size) {

@@ -179,6 +179,7 @@ struct sightd_trt_binding {
   int32_t images = 0, lane = -1;
   bool registered = false, graphs = false, failing = false;
   sightd_double::Failure failure{};
+  std::vector<const sightd_trt_binding *> from;  // by image; null: its own
   std::vector<float> scores;
   sightd_double::Clock::time_point ready;
 };

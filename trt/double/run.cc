@@ -19,7 +19,7 @@ void classify(sightd_trt_binding &b) {
     double sums[3] = {0, 0, 0};
     for (size_t p = 0; p < size; p++)
       for (size_t c = 0; c < 3; c++) {
-        const uint8_t *pixel = b.pixels + (i * size + p) * 3;
+        const uint8_t *pixel = (b.from[i] != nullptr ? b.from[i]->pixels : b.pixels + i * size * 3) + p * 3;
         if (e.table.empty())
           sums[c] += pixel[c] / 255.0;
         else if (c < e.channels.size())
