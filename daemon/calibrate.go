@@ -64,8 +64,9 @@ func CalibrateOnDevice(ctx context.Context, c *release.Checked, o DeviceCalibrat
 	r := &DeviceCalibrated{Info: t.info}
 	geometry := newPrepared(c, PrepareOptions{}).Geometry
 	show := shower{o: o, start: time.Now()}
+	// The engine is thrown away: nothing is spent on making it a quick one.
 	job := trt.Job{
-		Graph: g.Graph, INT8: true, FP16: true, Calibrator: "EntropyCalibration2", Batch: 1, Optimisation: t.optimisation,
+		Graph: g.Graph, INT8: true, Calibrator: "EntropyCalibration2", Batch: 1, Optimisation: 0,
 		Workspace: o.Workspace, TacticMemory: o.TacticMemory,
 		Images: &trt.Images{Table: g.Planes.Table, Channels: g.Planes.Channels, Feed: func(ctx context.Context, to io.Writer) error {
 			defer show.fed()
