@@ -78,8 +78,8 @@ func openFound() (Info, error) {
 // one that is there can't be loaded.
 func find(major int) (bool, error) {
 	name := nvinfer(major)
-	if err := sound(name); err != nil {
-		return false, openError(Missing, "TensorRT %d is there, but it can't be loaded: %v: install it again", major, err)
+	if err := whole(major); err != nil {
+		return false, err
 	}
 	opening(name)
 	ok, text := loaderOpens(name)
@@ -103,23 +103,21 @@ func names() string {
 // where it finds none.
 func versionOf(major int) Version {
 	name := nvinfer(major)
-	if sound(name) != nil {
-		return 0
-	}
 	opening(name)
 	return nvinferVersion(name)
 }
 
-// sound tells of the library that the loader will find that it ends too early: the
+// whole tells of the library that the loader will find that it ends too early: the
 // loader dies of that. Whatever else may be wrong is the loader's to say.
-func sound(name string) error {
+func whole(major int) error {
+	name := nvinfer(major)
 	for _, dir := range sharedlib.LoaderFolders() {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err != nil {
 			continue
 		}
 		if err := sharedlib.Check(path, nil); errors.Is(err, sharedlib.ErrCut) {
-			return fmt.Errorf("%s: %w", path, err)
+			return openError(Missing, "TensorRT %d is there, but it can't be loaded: %s: %v: install it again", major, path, err)
 		} else if err == nil {
 			return nil
 		}

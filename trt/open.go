@@ -61,6 +61,13 @@ func openAt(library string) (Info, error) {
 		return Info{}, openError(Missing, "library %s: %s: %s", library, withoutPrefix(text, library), what)
 	}
 	info := Info{Library: library}
+	callVersion(&info) // its own is known before it has opened anything
+	if major := info.Compiled.Major(); major > 0 {
+		if err := whole(major); err != nil {
+			return info, err
+		}
+		opening(nvinfer(major))
+	}
 	err := callOpen()
 	callVersion(&info)
 	if err != nil {
