@@ -153,7 +153,7 @@ func (d *doctor) tensorRT(cfg *daemon.Config) {
 		}
 		return
 	}
-	text := strings.TrimPrefix(err.Error(), "tensorrt: open: ")
+	text := withoutOpen(err.Error())
 	remedy := "use back end ort, or mend what the message names"
 	state := checkWarning // there, and it doesn't work
 	var none *daemon.NotInstalled
