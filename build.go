@@ -177,23 +177,29 @@ func (b *buildProgress) tell(p daemon.BuildProgress) {
 	if p.Steps > 0 {
 		text += fmt.Sprintf(" %d of %d", p.Step, p.Steps)
 	}
-	elapsed := ""
-	estimate := p.Estimate.Round(time.Second)
-	if p.Elapsed >= time.Second || estimate > 0 {
-		elapsed = fmt.Sprintf(", %v", p.Elapsed.Round(time.Second))
-		if estimate > 0 {
-			elapsed += fmt.Sprintf(" of about %v", estimate)
-		}
-	}
+	took := ifset(elapsed(p.Elapsed, p.Estimate), ", "+elapsed(p.Elapsed, p.Estimate))
 	if f, ok := b.w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(b.w, "\r\x1b[K%s%s", text, elapsed)
+		fmt.Fprintf(b.w, "\r\x1b[K%s%s", text, took)
 		b.drawn = true
 		return
 	}
 	if p.Phase != b.phase {
 		b.phase = p.Phase
-		fmt.Fprintf(b.w, "%s%s\n", text, elapsed)
+		fmt.Fprintf(b.w, "%s%s\n", text, took)
 	}
+}
+
+// elapsed is how long something has taken of what it may take, as far as either is worth
+// a word.
+func elapsed(took, estimate time.Duration) string {
+	took, estimate = took.Round(time.Second), estimate.Round(time.Second)
+	switch {
+	case estimate > 0:
+		return fmt.Sprintf("%v of about %v", took, estimate)
+	case took > 0:
+		return took.String()
+	}
+	return ""
 }
 
 func (b *buildProgress) end() {
