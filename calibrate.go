@@ -160,7 +160,7 @@ func writable(file string, read ...string) error {
 	}
 	own, err := os.Stat(file)
 	if err == nil && own.IsDir() {
-		return usagef("%s is a folder: name a file in it", file)
+		return fmt.Errorf("write %s: it is a folder: name a file in it", file)
 	}
 	for _, other := range read {
 		if other == "" {

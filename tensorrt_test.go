@@ -415,4 +415,5 @@ func TestBuildWritesTheEngineWhereItIsWanted(t *testing.T) {
 	wantParts(t, content(t, filepath.Join(dir, "tiny.json")), "TensorRT 10.3.0")
 	wantRefusal(t, d.sightd("build", tiny, "-o", filepath.Join(dir, "x.json")), 2, "want another")
 	wantRefusal(t, d.sightd("build", tiny, "-o", filepath.Join(dir, "no/x.engine")), 1, "there is no folder")
+	wantRefusal(t, d.sightd("build", tiny, "-o", dir), 1, "write "+dir+": it is a folder")
 }

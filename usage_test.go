@@ -42,7 +42,6 @@ func TestWrongUsageIsExitStatus2(t *testing.T) {
 		"build " + tiny + " --device dla --cores x":                      "--cores x: want auto or a number",
 		"build " + tiny + " --device gpu --cores 2":                      "it takes --device dla",
 		"build " + tiny + " --batch 0":                                   "--batch 0: want 1 to 1024",
-		"build " + tiny + " -o " + dir:                                   "is a folder",
 		"build " + tiny + " -c a.yaml --tactic-memory 1GiB --batch 2":    "--tactic-memory, --batch 2: with -c the configuration says that",
 		"classify " + tiny + " a.png --backend ort --optimisation 3":     "--optimization-level 3: that is for TensorRT alone",
 		"bench " + tiny + " --backend ort --quantization implicit":       "--quantization implicit: that is for TensorRT alone",
