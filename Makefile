@@ -173,12 +173,15 @@ SYSUSERSDIR = $(SYSTEMDDIR)/sysusers.d
 RELOCATE = sed 's,/usr/bin/,$(BINDIR)/,; s,/usr/share/,$(PREFIX)/share/,'
 
 .PHONY: install
-install: ## Install what make build built, beneath DESTDIR and PREFIX.
+install: ## Install what make build and make tensorrt built, beneath DESTDIR and PREFIX.
 	@for f in bin/sightd bin/sightd-camera $(ORT); do \
 		[ -e $$f ] || { echo "$$f isn't there: make build" >&2; exit 1; }; done
 	install -D -m 755 bin/sightd $(DESTDIR)$(BINDIR)/sightd
 	install -D -m 755 bin/sightd-camera $(DESTDIR)$(LIBEXECDIR)/sightd-camera
 	install -D -m 644 $(ORT) $(DESTDIR)$(LIBDIR)/libonnxruntime.so
+	@# Those of an earlier version would be taken for this one's.
+	rm -f $(DESTDIR)$(LIBDIR)/libsightd-trt*.so
+	$(if $(wildcard lib/sightd/libsightd-trt*.so),install -m 644 -t $(DESTDIR)$(LIBDIR) $(wildcard lib/sightd/libsightd-trt*.so))
 	install -D -m 644 -t $(DESTDIR)$(DATADIR)/lite0 demo/lite0/*
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) LICENSE NOTICE lib/sightd/onnxruntime-*
 	install -d $(DESTDIR)$(UNITDIR)/sightd.service.d $(DESTDIR)$(CONFDIR)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -142,5 +143,19 @@ func TestADaemonRunsOnAFullDisk(t *testing.T) {
 		if o := program(t, "run", "-c", config, "--until-end"); o.status != 0 {
 			t.Fatalf("full %v: exit status %d:\n%s", full, o.status, o.stderr)
 		}
+	}
+}
+
+func TestReleaseThatIsNotThereIsNoFaultOfTheStateDirectory(t *testing.T) {
+	t.Parallel()
+	config, _ := configured(t, "models: [{name: tiny, release: /nowhere/tiny}]\ncameras: [{name: door, source: \"test:noise\"}]\nhttp: {listen: \"\"}\n")
+	s := startService(t, config)
+	if status := s.end(); status != 1 {
+		t.Errorf("exit status %d", status)
+	}
+	said := s.refusal()
+	wantParts(t, said, "factory release of tiny: open the release: stat /nowhere/tiny: no such file or directory")
+	if strings.Contains(said, "state directory") {
+		t.Errorf("it blames the state directory: %s", said)
 	}
 }

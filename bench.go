@@ -26,6 +26,9 @@ func (c *benchCmd) Run(a *app) error {
 	if c.Threads < 0 || c.Batch < 1 || c.Batch > 64 || c.Frames < 1 || c.Rounds < 1 || c.Round <= 0 {
 		return usagef("--threads, --batch (to 64), --frames, --rounds and --round: want positive numbers")
 	}
+	if err := c.check(); err != nil {
+		return err
+	}
 	rel, err := release.Open(c.Release)
 	if err != nil {
 		return err
@@ -44,6 +47,7 @@ func (c *benchCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	c.note(a, res.Backend)
 	if c.JSON {
 		return json.NewEncoder(a.stdout).Encode(res)
 	}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sightd/sightd/daemon"
-	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/release"
 )
 
@@ -21,10 +19,12 @@ type buildCmd struct {
 	modelFlags
 	Release   string      `arg:"" help:"model.yaml, a release's folder, or a .tar.zst."`
 	Output    string      `short:"o" placeholder:"FILE" help:"Copy the engine there too, and what it depends on beside it as .json."`
+	Config    string      `short:"c" type:"path" placeholder:"FILE" help:"sightd.yaml: build what its daemon would load, by its settings and placement, into its state_dir."`
 	Batch     int         `default:"1" help:"Images in a run at most."`
 	Device    string      `enum:"release,gpu,dla" default:"release" help:"gpu, dla, or release: where the release's placement says."`
 	Cores     string      `default:"auto" help:"With --device dla, how many DLA cores; auto: all."`
 	Workspace daemon.Size `default:"1GiB" placeholder:"SIZE" help:"What a layer may take of the GPU's memory while it runs; 0: no limit (${default})."`
+	Tactics   daemon.Size `name:"tactic-memory" default:"0" placeholder:"SIZE" help:"What trying a layer may take of the GPU's memory; 0: no limit."`
 	ForceINT8 bool        `name:"force-int8" help:"TensorRT: every layer that can be is INT8, whatever it costs; to test a calibration cache."`
 	JSON      bool        `name:"json" help:"One JSON document."`
 }
@@ -51,11 +51,8 @@ type builtJSON struct {
 }
 
 func (c *buildCmd) Run(a *app) error {
-	if c.Threads < 0 || c.Batch < 1 || c.Batch > 1024 {
-		return usagef("--threads %d, --batch %d: want 0 or more, and 1 to 1024", c.Threads, c.Batch)
-	}
-	if c.Output != "" && filepath.Ext(c.Output) == ".json" {
-		return usagef("-o %s: the engine's description goes to a file of that ending: want another, such as .engine", c.Output)
+	if err := c.check(); err != nil {
+		return err
 	}
 	if err := writable(c.Output, c.Release); err != nil {
 		return err
@@ -65,15 +62,12 @@ func (c *buildCmd) Run(a *app) error {
 		return err
 	}
 	defer rel.Close()
-	o := c.options(a)
-	o.Batch, o.Output = c.Batch, c.Output
-	o.Workspace, o.ForceINT8 = int64(c.Workspace), c.ForceINT8
-	if c.Device != "release" {
-		wish := dla.Wish(rel.Spec.Placement)
-		wish.Device, wish.Cores = c.Device, c.Cores
-		o.Placement = &wish
+	o, err := c.settings(a, rel)
+	if err != nil {
+		return err
 	}
-	show := &buildProgress{w: a.stderr, name: fmt.Sprintf("%s %d", rel.Spec.Name, rel.Spec.Release)}
+	o.Output = c.Output
+	show := &buildProgress{w: a.stderr, what: fmt.Sprintf("building the engine of %s %d", rel.Spec.Name, rel.Spec.Release)}
 	o.Building = show.tell
 	m, err := daemon.OpenModel(a.ctx, rel, o)
 	show.end()
@@ -81,6 +75,7 @@ func (c *buildCmd) Run(a *app) error {
 		return err
 	}
 	defer m.Engine.Close()
+	c.notes(a, m)
 	b := builtJSON{
 		Key: m.Engine.ID, Engine: m.Engine.Path, Stored: m.Engine.Stored, Backend: m.Backend, Precision: m.Precision,
 		Device: m.Device(), Batch: m.Prepared.Batch, Coverage: m.Coverage, Note: m.Note, Size: m.Engine.Size,
@@ -94,9 +89,6 @@ func (c *buildCmd) Run(a *app) error {
 	}
 	if c.JSON {
 		return writeJSON(a.stdout, b)
-	}
-	if m.WhyNot != "" {
-		fmt.Fprintf(a.stderr, "note: tensorrt isn't used: %s\n", m.WhyNot)
 	}
 	return b.print(a.stdout)
 }
@@ -135,7 +127,7 @@ func (b builtJSON) report(t *strings.Builder) {
 	}
 	list(t, "kept in floating point by keep_fp", r.Kept)
 	list(t, "without a scale, so not INT8", r.Unscaled)
-	if c := r.Timing; c != nil {
+	if c := r.Timing; c != nil && !b.Stored {
 		switch {
 		case c.Refused:
 			fmt.Fprintf(t, "timing cache: the earlier one couldn't be used; the new one has %.1f KiB\n", float64(c.Size)/1024)
@@ -143,8 +135,8 @@ func (b builtJSON) report(t *strings.Builder) {
 			fmt.Fprintf(t, "timing cache: there was none; now it has %.1f KiB\n", float64(c.Size)/1024)
 		default:
 			saved := ""
-			if b.Without > 0 {
-				saved = fmt.Sprintf(", %.1f s less than builds without one took", b.Without-b.Seconds)
+			if less := b.Without - b.Seconds; less >= 0.1 {
+				saved = fmt.Sprintf(", %.1f s less than builds without one took", less)
 			}
 			fmt.Fprintf(t, "timing cache: %.1f KiB helped%s; now it has %.1f KiB\n", float64(c.Given)/1024, saved, float64(c.Size)/1024)
 		}
@@ -175,32 +167,39 @@ func list(t *strings.Builder, what string, names []string) {
 // elsewhere a line for each phase.
 type buildProgress struct {
 	w     io.Writer
-	name  string
+	what  string // is done, and with which release
 	phase string
 	drawn bool
 }
 
 func (b *buildProgress) tell(p daemon.BuildProgress) {
-	text := fmt.Sprintf("building the engine of %s: %s", b.name, p.Phase)
+	text := fmt.Sprintf("%s: %s", b.what, p.Phase)
 	if p.Steps > 0 {
 		text += fmt.Sprintf(" %d of %d", p.Step, p.Steps)
 	}
-	elapsed := ""
-	if p.Elapsed >= time.Second || p.Estimate > 0 {
-		elapsed = fmt.Sprintf(", %v", p.Elapsed.Round(time.Second))
-		if p.Estimate > 0 {
-			elapsed += fmt.Sprintf(" of about %v", p.Estimate.Round(time.Second))
-		}
-	}
+	took := ifset(elapsed(p.Elapsed, p.Estimate), ", "+elapsed(p.Elapsed, p.Estimate))
 	if f, ok := b.w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(b.w, "\r\x1b[K%s%s", text, elapsed)
+		fmt.Fprintf(b.w, "\r\x1b[K%s%s", text, took)
 		b.drawn = true
 		return
 	}
 	if p.Phase != b.phase {
 		b.phase = p.Phase
-		fmt.Fprintf(b.w, "%s%s\n", text, elapsed)
+		fmt.Fprintf(b.w, "%s%s\n", text, took)
 	}
+}
+
+// elapsed is how long something has taken of what it may take, as far as either is worth
+// a word.
+func elapsed(took, estimate time.Duration) string {
+	took, estimate = took.Round(time.Second), estimate.Round(time.Second)
+	switch {
+	case estimate > 0:
+		return fmt.Sprintf("%v of about %v", took, estimate)
+	case took > 0:
+		return took.String()
+	}
+	return ""
 }
 
 func (b *buildProgress) end() {

@@ -30,7 +30,7 @@ type calibrateCmd struct {
 	Where      string   `placeholder:"COLUMN=VALUE" help:"With --index, only the images of the rows where the column has the value."`
 	Write      bool     `help:"Put the cache and keep_fp into the model.yaml that was given."`
 	Report     string   `placeholder:"FILE" help:"Write a page with histograms, noise by layer and changed answers (HTML)."`
-	TensorRT   string   `name:"tensorrt" default:"10.3.0" placeholder:"VERSION" help:"TensorRT version that the cache's header names (${default})."`
+	TensorRT   string   `name:"tensorrt" placeholder:"VERSION" help:"TensorRT version that the cache's header names (10.3.0); with --backend tensorrt it is that one's own."`
 	Backend    string   `enum:"auto,ort,tensorrt" default:"auto" help:"auto or ort: the CPU, where activations can be observed and algorithms compared. tensorrt: TensorRT's own calibrators on this machine, entropy (auto) or minmax."`
 	Threads    int      `default:"0" help:"Images at the same time; 0: one for each processor."`
 	JSON       bool     `name:"json" help:"One JSON document."`
@@ -49,6 +49,10 @@ func (c *calibrateCmd) Run(a *app) error {
 	if c.Backend == "tensorrt" && (c.Algorithm == "percentile" || c.MaxDrop != nil || c.Report != "") {
 		return usagef("--backend tensorrt: TensorRT has the algorithms entropy and minmax, and compares nothing: leave --max-drop, --report and percentile to --backend ort")
 	}
+	if c.Backend == "tensorrt" && c.TensorRT != "" {
+		return usagef("--tensorrt %s: with --backend tensorrt the cache's header names the TensorRT that is there: leave it out; `sightd cache convert --to %s` changes the header", c.TensorRT, c.TensorRT)
+	}
+	c.TensorRT = cmp.Or(c.TensorRT, "10.3.0")
 	rel, err := release.OpenUncalibrated(c.Release)
 	if err != nil {
 		return err
@@ -155,6 +159,9 @@ func writable(file string, read ...string) error {
 		return fmt.Errorf("write %s: there is no folder %s", file, filepath.Dir(file))
 	}
 	own, err := os.Stat(file)
+	if err == nil && own.IsDir() {
+		return fmt.Errorf("write %s: it is a folder: name a file in it", file)
+	}
 	for _, other := range read {
 		if other == "" {
 			continue

@@ -23,7 +23,7 @@ func (c *calibrateCmd) onDevice(a *app, rel *release.Release, checked *release.C
 	}
 	bar := progress(a, len(files), "reading images", "images")
 	seen := false // an image
-	show := &buildProgress{w: a.stderr, name: r.Release}
+	show := &buildProgress{w: a.stderr, what: "calibrating " + r.Release + " with TensorRT"}
 	found, err := daemon.CalibrateOnDevice(a.ctx, checked, daemon.DeviceCalibration{
 		BackendOptions: daemon.BackendOptions{
 			Workspace: defaultWorkspace, Log: slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -19,7 +20,7 @@ type modelFlags struct {
 
 	Quantization string `enum:"auto,implicit,explicit" default:"auto" help:"How TensorRT is told of INT8: implicit (calibration table), explicit (Q/DQ nodes), or auto: implicit up to TensorRT 10."`
 
-	OptimizationLevel string `enum:"auto,0,1,2,3,4,5" default:"auto" help:"TensorRT's builder optimisation level: the higher, the longer it builds for a quicker engine."`
+	OptimizationLevel string `enum:"auto,0,1,2,3,4,5" default:"auto" aliases:"optimisation,optimization" help:"TensorRT's builder optimisation level: the higher, the longer it builds for a quicker engine."`
 	Engines           string `placeholder:"DIR" help:"Folder of stored engines, such as engines in a daemon's state_dir; default: the user's cache."`
 }
 
@@ -51,10 +52,51 @@ func (f modelFlags) precision() string {
 	return f.Precision
 }
 
+// forTensorRT are the flags given that mean something to TensorRT alone.
+func (f modelFlags) forTensorRT() []string {
+	var given []string
+	if f.Quantization != "auto" {
+		given = append(given, "--quantization "+f.Quantization)
+	}
+	if f.OptimizationLevel != "auto" {
+		given = append(given, "--optimization-level "+f.OptimizationLevel)
+	}
+	return given
+}
+
+// check refuses what can't be meant. More flags may be for TensorRT alone.
+func (f modelFlags) check(more ...string) error {
+	if f.Threads < 0 {
+		return usagef("--threads %d: want 0 or more", f.Threads)
+	}
+	if given := append(f.forTensorRT(), more...); f.Backend == "ort" && len(given) > 0 {
+		return usagef("%s: that is for TensorRT alone, --backend says ort: leave out the one or the other", strings.Join(given, ", "))
+	}
+	return nil
+}
+
+// note says what was done otherwise than one may think, where auto took the CPU:
+// that TensorRT is there but doesn't work, and which flags had no effect.
+func (f modelFlags) note(a *app, backend string, more ...string) {
+	if f.Backend != "auto" || backend == "tensorrt" {
+		return
+	}
+	var none *daemon.NotInstalled
+	if _, err := daemon.FindTensorRT(a.ctx, ""); err != nil && !errors.As(err, &none) { // found once a process
+		a.note("tensorrt isn't used: " + withoutOpen(err.Error()))
+	}
+	if given := append(f.forTensorRT(), more...); len(given) > 0 {
+		a.note(strings.Join(given, ", ") + ": without effect on the CPU")
+	}
+}
+
+// withoutOpen is what is said of a TensorRT that doesn't open, where that is known.
+func withoutOpen(text string) string { return strings.TrimPrefix(text, "tensorrt: open: ") }
+
 // open opens a release and its model. Progress goes to standard error.
 func (f modelFlags) open(a *app, path string, precision string) (*release.Release, *daemon.Model, error) {
-	if f.Threads < 0 {
-		return nil, nil, usagef("--threads %d: want 0 or more", f.Threads)
+	if err := f.check(); err != nil {
+		return nil, nil, err
 	}
 	rel, err := release.Open(path)
 	if err != nil {
@@ -76,8 +118,9 @@ func (f modelFlags) open(a *app, path string, precision string) (*release.Releas
 		rel.Close()
 		return nil, nil, err
 	}
+	f.note(a, m.Backend)
 	if m.Note != "" {
-		fmt.Fprintf(a.stderr, "note: %s\n", m.Note)
+		a.note(m.Note)
 	}
 	return rel, m, nil
 }

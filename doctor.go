@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/internal/sharedlib"
 	"github.com/sightd/sightd/ort"
 	"github.com/sightd/sightd/trt"
 )
@@ -140,8 +142,7 @@ func (d *doctor) tensorRT(cfg *daemon.Config) {
 	}
 	info, err := daemon.FindTensorRT(d.ctx, engines)
 	if err == nil {
-		d.add("tensorrt", checkOK, fmt.Sprintf("%s by %s, which was made with %s", info.TensorRT, info.Library, info.Compiled), "")
-		d.parser(info)
+		d.tensorRTFound(info)
 		g := info.Device
 		d.add("gpu", checkOK, fmt.Sprintf("%s, compute capability %d.%d, %d MiB (%d free), driver for CUDA up to %s",
 			g.Name, g.Major, g.Minor, g.Memory>>20, g.Free>>20, info.CUDA), "")
@@ -152,7 +153,7 @@ func (d *doctor) tensorRT(cfg *daemon.Config) {
 		}
 		return
 	}
-	text := strings.TrimPrefix(err.Error(), "tensorrt: open: ")
+	text := withoutOpen(err.Error())
 	remedy := "use back end ort, or mend what the message names"
 	state := checkWarning // there, and it doesn't work
 	var none *daemon.NotInstalled
@@ -165,13 +166,18 @@ func (d *doctor) tensorRT(cfg *daemon.Config) {
 	if errors.As(err, &none) {
 		remedy = "install TensorRT, e.g. `apt install nvidia-jetpack` on a Jetson, or use back end auto or ort"
 	}
-	if trt.StatusOf(err) == trt.NoDevice {
-		d.add("tensorrt", cmp.Or(map[bool]string{true: checkOK}[info.TensorRT > 0], state), fmt.Sprintf("%s by %s", info.TensorRT, info.Library), "")
-		d.add("gpu", state, text, "load NVIDIA's driver, and let sightd use its devices")
+	if trt.StatusOf(err) == trt.NoDevice && info.TensorRT > 0 {
+		d.tensorRTFound(info)
+		d.add("gpu", state, text, "load NVIDIA's driver, and let sightd use its devices (groups video and render, a container's --gpus)")
 		return
 	}
 	d.add("tensorrt", state, text, remedy)
 	d.driver(state)
+}
+
+func (d *doctor) tensorRTFound(info trt.Info) {
+	d.add("tensorrt", checkOK, fmt.Sprintf("%s by %s, which was made with %s", info.TensorRT, info.Library, info.Compiled), "")
+	d.parser(info)
 }
 
 // driver says of a GPU what the kernel tells.
@@ -190,21 +196,29 @@ func (d *doctor) driver(state string) {
 
 // parser looks for TensorRT's ONNX parser, which only building opens.
 func (d *doctor) parser(info trt.Info) {
-	name := fmt.Sprintf("libnvonnxparser.so.%d", info.TensorRT.Major())
-	if os.Getenv("SIGHTD_TENSORRT") != "" {
-		d.add("onnx parser", checkNone, "SIGHTD_TENSORRT names the library, which brings its own", "")
+	const title = "onnx parser"
+	major := info.TensorRT.Major()
+	name := fmt.Sprintf("libnvonnxparser.so.%d", major)
+	if b, err := os.ReadFile(info.Library); err == nil && !bytes.Contains(b, []byte("libnvonnxparser.so")) {
+		d.add(title, checkNone, info.Library+" opens none", "") // a double of it
 		return
 	}
-	dirs := append(filepath.SplitList(os.Getenv("LD_LIBRARY_PATH")), "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/local/lib")
-	for _, dir := range dirs {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			d.add("onnx parser", checkOK, filepath.Join(dir, name), "")
+	remedy := fmt.Sprintf("install it: apt install libnvonnxparsers%d", major)
+	for _, dir := range sharedlib.LoaderFolders() {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := sharedlib.Check(path, nil); err != nil {
+			d.add(title, checkMissing, fmt.Sprintf("%s: %v", path, err), remedy)
 			return
 		}
-	}
-	if b, err := os.ReadFile("/etc/ld.so.cache"); err == nil && strings.Contains(string(b), name) {
-		d.add("onnx parser", checkOK, name, "")
+		d.add(title, checkOK, path, "")
 		return
 	}
-	d.add("onnx parser", checkMissing, "no "+name, "install it: apt install libnvonnxparsers"+fmt.Sprint(info.TensorRT.Major()))
+	if b, err := os.ReadFile("/etc/ld.so.cache"); err == nil && strings.Contains(string(b), name) {
+		d.add(title, checkOK, name, "")
+		return
+	}
+	d.add(title, checkMissing, "no "+name+", without which no engine is built", remedy)
 }

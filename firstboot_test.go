@@ -41,6 +41,7 @@ func TestFirstBootIsServedByTheCPUUntilTheEngineIsBuilt(t *testing.T) {
 	if !interim.Ready {
 		t.Errorf("with the CPU it isn't ready: %q", interim.Reasons)
 	}
+	wantParts(t, command(t, "release", "status", "-c", config).stdout, "building, ", " (tactics)")
 	after := s.when("TensorRT's engine serves", byTensorRT)
 	if m := after.Models[0]; m.Engine.Device != "gpu" || m.Engine.Stored || m.Errors > 0 || m.Builds["ok"] < 1 {
 		t.Errorf("after the hand-over: %+v, engine %+v", m, m.Engine)
@@ -74,6 +75,29 @@ func TestFirstBootIsServedByTheCPUUntilTheEngineIsBuilt(t *testing.T) {
 	if m := third.when("a damaged engine is built again", byTensorRT).Models[0]; m.Engine.Stored || m.Damaged < 1 {
 		t.Errorf("after a bit was flipped: %d damaged, %+v", m.Damaged, m.Engine)
 	}
+}
+
+func TestDaemonLoadsWhatWasBuiltByItsConfiguration(t *testing.T) {
+	t.Parallel()
+	config, state := serviceConfig(t, "test:noise", "inference: {workspace: 512MiB, tactic_memory: 64MiB, optimisation: 2, quantization: explicit}\n")
+	d := playing(t, "image 8 8")
+	b := d.build("-c", config)
+	if b.Quantization != "explicit" || filepath.Dir(b.Engine) != filepath.Join(state, "engines") {
+		t.Errorf("built %+v", b)
+	}
+	flags := []string{"--workspace", "512MiB", "--tactic-memory", "64MiB", "--optimization-level", "2", "--quantization", "explicit"}
+	if same := d.build(flags...); same.Key != b.Key {
+		t.Errorf("with the same settings as flags it is another engine: %+v", same)
+	}
+	if other := d.build(append(flags, "--tactic-memory", "65MiB")...); other.Key == b.Key {
+		t.Error("the memory for tactics is no part of the key")
+	}
+	s := onDouble(t, config, "fail build 11 \"nothing is to be built\"")
+	if m := s.when("the stored engine serves", byTensorRT).Models[0]; !m.Engine.Stored || m.Engine.ID != b.Key {
+		t.Errorf("it serves %+v", m.Engine)
+	}
+	elsewhere, _ := configured(t, "models: []\n")
+	wantRefusal(t, d.sightd("build", tiny, "-c", elsewhere), 1, "the configuration has no model tiny")
 }
 
 func TestWithWaitNothingServesWhileTheEngineIsBuilt(t *testing.T) {
@@ -111,6 +135,7 @@ func TestBuildsThatFailLeaveTheCPUServing(t *testing.T) {
 				return byTheCPU(s) && m.Builds[c.outcome] > 0 && m.Build != nil && m.Build.NextTry != nil
 			}).Models[0]
 			wantParts(t, m.Reason, c.reason)
+			wantParts(t, command(t, "release", "status", "-c", config).stdout, c.reason, "tried again at")
 			if m.Builds[c.outcome] != 1 {
 				t.Errorf("builds %v: it was tried again at once", m.Builds)
 			}

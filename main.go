@@ -36,6 +36,19 @@ type app struct {
 	ctx            context.Context // ends at SIGINT and SIGTERM
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	noted          map[string]bool
+}
+
+// note writes a note to standard error, once.
+func (a *app) note(text string) {
+	if a.noted[text] {
+		return
+	}
+	if a.noted == nil {
+		a.noted = map[string]bool{}
+	}
+	a.noted[text] = true
+	fmt.Fprintf(a.stderr, "note: %s\n", text)
 }
 
 // exitStatus is the error of a command that has said already what is wrong.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,32 +170,62 @@ func (c *releaseStatusCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	status, err := releaseStatus(a, cfg)
+	status, running, err := releaseStatus(a, cfg)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return json.NewEncoder(a.stdout).Encode(status)
 	}
-	return writeReleaseStatus(a.stdout, status)
+	return writeReleaseStatus(a.stdout, status, running)
 }
 
-func releaseStatus(a *app, cfg *daemon.Config) (*release.Status, error) {
+// releaseStatus is what the store knows and, where a daemon runs that tells it, what
+// the daemon is doing.
+func releaseStatus(a *app, cfg *daemon.Config) (*release.Status, *daemon.Status, error) {
 	control, err := daemon.DialControl(cfg.ControlSocket)
 	if err == nil {
-		return control.Releases(a.ctx)
+		status, err := control.Releases(a.ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		running, err := control.Status(a.ctx)
+		if err != nil {
+			running = nil // one that ends or starts this moment
+		}
+		return status, running, nil
 	}
 	if !errors.Is(err, daemon.ErrNotRunning) {
-		return nil, err
+		return nil, nil, err
 	}
 	store, err := release.OpenStore(cfg.StateDir) // reading needs no lock
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return store.Status(factoryNumbers(a, cfg))
+	status, err := store.Status(factoryNumbers(a, cfg))
+	return status, nil, err
 }
 
-func writeReleaseStatus(to io.Writer, s *release.Status) error {
+// doing is what a daemon has to say of a release at the moment.
+func doing(s *daemon.Status, name string, number int) string {
+	if s == nil {
+		return ""
+	}
+	for _, m := range s.Models {
+		if m.Name != name {
+			continue
+		}
+		switch b := m.Build; {
+		case b != nil && b.Release == number && b.Phase != "":
+			return "building, " + b.String()
+		case m.Release == number || b != nil && b.Release == number:
+			return firstLine(m.Reason)
+		}
+	}
+	return ""
+}
+
+func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "MODEL\tRELEASE\tSTATE\tSERVES\tREASON")
 	for _, m := range s.Models {
@@ -212,7 +243,7 @@ func writeReleaseStatus(to io.Writer, s *release.Status) error {
 			if e.Code != "" {
 				reason = fmt.Sprintf("%s: %s", e.Code, firstLine(e.Reason))
 			} else {
-				reason = firstLine(e.Reason)
+				reason = cmp.Or(firstLine(e.Reason), doing(running, m.Name, e.Number))
 			}
 			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", m.Name, e.Number, state, serves, reason)
 		}

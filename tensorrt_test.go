@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,7 +99,11 @@ func TestBuildMakesAnEngineThatIsLoadedNextTime(t *testing.T) {
 	wantParts(t, content(t, strings.TrimSuffix(first.Engine, ".engine")+".json"), `"backend": "tensorrt"`, "TensorRT 10.3.0, CUDA 12.6.0, Orin (8.7)",
 		`"device": "gpu"`, `"calibrator": "EntropyCalibration2"`, `"workspace": 1073741824`)
 	wantParts(t, d.sightd("build", tiny).stdout, first.Key, "stored already", "int8 on tensorrt, gpu, implicit quantisation", "layers: ",
-		"without a scale, so not INT8: 1\n  pool", "timing cache: ")
+		"without a scale, so not INT8: 1\n  pool")
+	if o := d.sightd("build", tiny); strings.Contains(o.stdout, "timing cache") {
+		t.Errorf("of a stored engine it says what the timing cache did once:\n%s", o.stdout)
+	}
+	wantParts(t, d.sightd("build", tiny, "--workspace", "2MiB").stdout, "timing cache: ")
 }
 
 func TestEveryCommandRunsOnTensorRT(t *testing.T) {
@@ -262,11 +267,13 @@ func TestTensorRTThatDoesNotWork(t *testing.T) {
 	} {
 		d := playing(t, line)
 		wantRefusal(t, d.sightd("classify", tiny, image, "--backend", "tensorrt"), 1, "tensorrt: open: ", part)
-		if o := d.sightd("classify", tiny, image); o.status != 0 || !strings.Contains(o.stdout, "camera.png: ") {
+		o := d.sightd("classify", tiny, image, "--quantization", "explicit")
+		if o.status != 0 || !strings.Contains(o.stdout, "camera.png: ") {
 			t.Errorf("%s: with auto: exit status %d: %s", line, o.status, o.stderr)
 		}
+		wantParts(t, o.stderr, "note: tensorrt isn't used: ", part, "note: --quantization explicit: without effect on the CPU")
 		wantParts(t, d.sightd("version").stdout, "not here: ", part)
-		o := d.sightd("doctor", "--json", "--backend", "tensorrt")
+		o = d.sightd("doctor", "--json", "--backend", "tensorrt")
 		if o.status != 1 {
 			t.Errorf("%s: the doctor's exit status is %d", line, o.status)
 		}
@@ -274,6 +281,31 @@ func TestTensorRTThatDoesNotWork(t *testing.T) {
 		if o := d.sightd("doctor"); o.status != 0 || !strings.Contains(o.stdout, checkWarning) {
 			t.Errorf("%s: with auto the doctor's exit status is %d:\n%s", line, o.status, o.stdout)
 		}
+	}
+}
+
+func TestDoctorTellsWhatIsThereWithoutADriver(t *testing.T) {
+	t.Parallel()
+	d := playing(t, `fail open 4 "NVIDIA's driver isn't there: install it"`)
+	o := d.sightd("doctor")
+	for _, want := range []string{
+		`ok +tensorrt +10\.3\.0 by \S+\.so, which was made with 10\.3\.0`,
+		`not-applicable +onnx parser +\S+\.so opens none`,
+		`warning +gpu +NVIDIA's driver isn't there: install it`,
+	} {
+		if !regexp.MustCompile(want).MatchString(o.stdout) {
+			t.Errorf("wanted %s in\n%s", want, o.stdout)
+		}
+	}
+}
+
+func TestBuildForcesINT8WhereItCan(t *testing.T) {
+	t.Parallel()
+	d := playing(t, "version 11.2.0")
+	wantParts(t, d.sightd("build", tiny, "--force-int8").stderr, "note: --force-int8: without effect where the graph says itself")
+	d = playing(t)
+	if o := d.sightd("build", tiny, "--force-int8"); o.status != 0 || strings.Contains(o.stderr, "note:") {
+		t.Errorf("exit status %d: %s", o.status, o.stderr)
 	}
 }
 
@@ -310,7 +342,7 @@ func TestCalibrationOnTheDevice(t *testing.T) {
 		if o.status != 0 {
 			t.Fatalf("exit status %d: %s", o.status, o.stderr)
 		}
-		wantParts(t, o.stderr, "5 images are few")
+		wantParts(t, o.stderr, "5 images are few", "calibrating tiny 1 with TensorRT: ")
 		wantParts(t, o.stdout, header)
 		if head, _, _ := strings.Cut(content(t, out), "\n"); head != header {
 			t.Errorf("%s: the cache begins with %q, wanted %q", algorithm, head, header)
@@ -383,4 +415,5 @@ func TestBuildWritesTheEngineWhereItIsWanted(t *testing.T) {
 	wantParts(t, content(t, filepath.Join(dir, "tiny.json")), "TensorRT 10.3.0")
 	wantRefusal(t, d.sightd("build", tiny, "-o", filepath.Join(dir, "x.json")), 2, "want another")
 	wantRefusal(t, d.sightd("build", tiny, "-o", filepath.Join(dir, "no/x.engine")), 1, "there is no folder")
+	wantRefusal(t, d.sightd("build", tiny, "-o", dir), 1, "write "+dir+": it is a folder")
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"strings"
 
 	"github.com/sightd/sightd/daemon"
 	"github.com/sightd/sightd/ort"
@@ -37,7 +36,7 @@ func tensorRT(a *app) backEnd {
 		b.Version = info.TensorRT.String()
 	}
 	if err != nil {
-		b.Reason = strings.TrimPrefix(err.Error(), "tensorrt: open: ")
+		b.Reason = withoutOpen(err.Error())
 		return b
 	}
 	b.Found, b.Device, b.Library = true, info.Device.Name, info.Library

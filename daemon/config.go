@@ -101,8 +101,8 @@ type InferenceConfig struct {
 	Optimisation string `json:"optimisation"`  // auto, or TensorRT's builder optimisation level, 0 to 5
 }
 
-// backend is how the daemon opens its back end.
-func (c *Config) backend(log *slog.Logger) BackendOptions {
+// BackendOptions are how the daemon opens its back end.
+func (c *Config) BackendOptions(log *slog.Logger) BackendOptions {
 	i := c.Inference
 	o := BackendOptions{
 		Name: i.Backend, Threads: i.Threads, Quantization: i.Quantization,

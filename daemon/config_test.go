@@ -183,7 +183,7 @@ func TestCommentedLinesOfTheExample(t *testing.T) {
 	camera.Name, camera.Source = "door", "v4l2:/dev/video0"
 	var model ModelConfig
 	model.SetDefaults()
-	model.Name, model.Release = "lite0", "/usr/share/sightd/lite0"
+	model.Name, model.Release, model.Placement = "lite0", "/usr/share/sightd/lite0", new(PlacementOverride)
 	if diff := cmp.Diff([]CameraConfig{camera}, c.Cameras, cmp.AllowUnexported(CameraConfig{})); diff != "" {
 		t.Error(diff)
 	}

@@ -111,7 +111,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	}
 	backend := o.backend
 	if backend == nil {
-		if backend, err = OpenBackend(context.Background(), cfg.backend(d.log)); err != nil {
+		if backend, err = OpenBackend(context.Background(), cfg.BackendOptions(d.log)); err != nil {
 			return nil, err
 		}
 	}
@@ -179,7 +179,7 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
 			if d.opts.spare != nil {
 				return d.opts.spare, nil
 			}
-			o := d.cfg.backend(d.log)
+			o := d.cfg.BackendOptions(d.log)
 			o.Name = "ort"
 			return OpenBackend(context.Background(), o)
 		}

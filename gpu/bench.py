@@ -480,6 +480,7 @@ def main():
             print(f"\n**{name}: skipped, or ended before its end: the {options.budget:.0f} s are over.**", file=notes, flush=True)
         except (Failed, KeyError, ValueError, OSError) as err:
             b.bad = True
+            say(f"{name}: not measured: {type(err).__name__}: {err}")
             print(f"\n**{name}: not measured: {type(err).__name__}: {err}**", file=notes, flush=True)
     notes.close()
     for plan in b.plans.values():

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -155,13 +156,21 @@ func (s *Store) makeDurable(dir string) error {
 	return durable.SyncDir(filepath.Dir(dir))
 }
 
-// hint adds the way out to errors of the state directory's disk.
+// hint adds the way out to errors of the state directory's disk. Those of what a
+// release is read from aren't.
 func (s *Store) hint(err error) error {
 	var system *fs.PathError
-	if err == nil || CodeOf(err) != "" || !errors.As(err, &system) {
+	if err == nil || CodeOf(err) != "" || !errors.As(err, &system) || !s.holds(system.Path) {
 		return err
 	}
 	return unwritable(s.dir, err)
+}
+
+// holds is whether a path lies in the state directory.
+func (s *Store) holds(path string) bool {
+	path, err := filepath.Abs(path)
+	dir, dirErr := filepath.Abs(s.dir)
+	return err == nil && dirErr == nil && (path == dir || strings.HasPrefix(path, dir+string(filepath.Separator)))
 }
 
 // Names are the models that releases were installed of.

@@ -9,10 +9,19 @@
 #   CUDA_INCLUDE, TENSORRT_INCLUDE  headers for that; {} again
 #
 # FLAGS go to gpu/bench.py, as --budget SECONDS or --only accuracy,speed.
+# Exit status 1: a target was missed or a part failed; 2: wrong usage.
 set -u
 here=$(pwd)
 kit=$(cd "$(dirname "$0")/.." && pwd)
 results=${RESULTS:-build/gpu}
+for flag; do
+	case $flag in -h | --help)
+		sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
+		echo
+		exec python3 -B "$kit/gpu/bench.py" --help
+		;;
+	esac
+done
 case $results in /*) ;; *) results=$here/$results ;; esac
 case ${MODELS:-} in '' | /*) ;; *) MODELS=$here/$MODELS ;; esac
 export MODELS
@@ -22,12 +31,23 @@ mkdir -p "$results" || exit 1
 
 bad=0
 flags=$*
+# What is newer is of this run: RESULTS may hold earlier ones.
+begin=$(mktemp)
+trap 'rm -f "$begin"' EXIT
 measure() {
+	[ "$bad" -ne 2 ] || return # the next TensorRT wouldn't take these flags either
 	# Word splitting is meant.
 	# shellcheck disable=SC2086
-	python3 -B "$kit/gpu/bench.py" --out "$results/$tensorrt" --tensorrt "$tensorrt" --library "$shim" $flags || bad=1
+	python3 -B "$kit/gpu/bench.py" --out "$results/$tensorrt" --tensorrt "$tensorrt" --library "$shim" $flags
+	case $? in
+	0) ;;
+	2) bad=2 ;;
+	*) bad=1 ;;
+	esac
 }
 each_tensorrt measure
 [ "$tried" -gt 0 ] || bad=1
-cat "$results"/*/*.md 2>/dev/null
+find "$results" -mindepth 2 -maxdepth 2 -name '*.md' -newer "$begin" 2>/dev/null | sort | while read -r table; do
+	cat "$table"
+done
 exit "$bad"

@@ -1,4 +1,5 @@
-# Read by gpu-test.sh and gpu-bench.sh: finds TensorRT and the driver.
+# Read by gpu-test.sh and gpu-bench.sh: finds TensorRT and the driver, without which
+# it ends them.
 # shellcheck shell=sh
 
 export ORT_DISABLE_TELEMETRY=1 TESTENV_ROOT="$kit"
@@ -7,11 +8,16 @@ tried=0
 
 # The driver's library may lie where the loader doesn't look by itself.
 driver=
-if ! python3 -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null; then
+if ! python3 -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null &&
+	! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1 '; then
 	for dir in /usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu/nvidia/current /usr/lib/aarch64-linux-gnu/tegra; do
 		if [ -e "$dir/libcuda.so.1" ]; then driver=$dir; fi
 	done
-	[ -n "$driver" ] || echo "warning: no libcuda.so.1: without NVIDIA's driver nothing here can run" >&2
+	if [ -z "$driver" ]; then
+		echo "No libcuda.so.1: without NVIDIA's driver nothing here can run. Install it, or give the container" >&2
+		echo "the GPU (docker run --gpus all); LD_LIBRARY_PATH may name the folder where it lies." >&2
+		exit 1
+	fi
 fi
 
 # each_tensorrt COMMAND: runs it for each TensorRT, with the loader's path set, and

@@ -12,6 +12,11 @@ set -u
 here=$(pwd)
 kit=$(cd "$(dirname "$0")/.." && pwd)
 results=${RESULTS:-build/gpu}
+case ${1:-} in -h | --help)
+	sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
+	exit
+	;;
+esac
 case $results in /*) ;; *) results=$here/$results ;; esac
 mkdir -p "$results" || exit 1
 report=$results/tests.md

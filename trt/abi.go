@@ -76,6 +76,18 @@ func loaderOpens(library string) (ok bool, text string) {
 	return ok, m.text()
 }
 
+// nvinferVersion is the version of a libnvinfer that the loader finds, 0 where it finds
+// none or is told none.
+func nvinferVersion(library string) Version {
+	name := C.CString(library)
+	defer C.free(unsafe.Pointer(name))
+	v := Version(C.nvinfer_version(name))
+	if v < 100000 { // until 8 TensorRT wrote major × 1000
+		v = v/1000*10000 + v%1000
+	}
+	return v
+}
+
 func dieOfSignals() { C.die_of_signals() }
 
 func callOpen() error {

@@ -49,8 +49,9 @@ type said struct {
 	Progress *progressLine `json:"progress,omitempty"`
 	Log      *logLine      `json:"log,omitempty"`
 	Error    *Error        `json:"error,omitempty"`
-	Done     bool          `json:"done,omitempty"` // the report is written
-	Info     *Info         `json:"info,omitempty"` // of a probe
+	Done     bool          `json:"done,omitempty"`    // the report is written
+	Info     *Info         `json:"info,omitempty"`    // of a probe: what it found, also beside an error
+	Opening  string        `json:"opening,omitempty"` // the library that a probe is about to open
 }
 
 type progressLine struct {

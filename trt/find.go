@@ -77,7 +77,11 @@ func openFound() (Info, error) {
 // find tells whether the machine has a major version of TensorRT; the error says why
 // one that is there can't be loaded.
 func find(major int) (bool, error) {
-	name := fmt.Sprintf("libnvinfer.so.%d", major)
+	name := nvinfer(major)
+	if err := whole(major); err != nil {
+		return false, err
+	}
+	opening(name)
 	ok, text := loaderOpens(name)
 	if ok || absent(name, text) {
 		return ok, nil
@@ -85,12 +89,40 @@ func find(major int) (bool, error) {
 	return false, openError(Missing, "TensorRT %d is there, but it can't be loaded: %s: %s", major, text, remedyFor(text))
 }
 
+func nvinfer(major int) string { return fmt.Sprintf("libnvinfer.so.%d", major) }
+
 func names() string {
 	var all []string
 	for _, major := range majors {
-		all = append(all, fmt.Sprintf("libnvinfer.so.%d", major))
+		all = append(all, nvinfer(major))
 	}
 	return strings.Join(all, ", ")
+}
+
+// versionOf is the version of a major version of TensorRT that the loader finds, 0
+// where it finds none.
+func versionOf(major int) Version {
+	name := nvinfer(major)
+	opening(name)
+	return nvinferVersion(name)
+}
+
+// whole tells of the library that the loader will find that it ends too early: the
+// loader dies of that. Whatever else may be wrong is the loader's to say.
+func whole(major int) error {
+	name := nvinfer(major)
+	for _, dir := range sharedlib.LoaderFolders() {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := sharedlib.Check(path, nil); errors.Is(err, sharedlib.ErrCut) {
+			return openError(Missing, "TensorRT %d is there, but it can't be loaded: %s: %v: install it again", major, path, err)
+		} else if err == nil {
+			return nil
+		}
+	}
+	return nil
 }
 
 // absent tells whether the loader's words mean that it didn't find the library
@@ -137,7 +169,8 @@ func remedyFor(text string) string {
 	return "install what is missing, or use back end ort"
 }
 
-// advise adds to what the library says why it doesn't open what to do.
+// advise adds to what the library says why it doesn't open what to do, where it
+// doesn't say that itself.
 func advise(err error, info Info) error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -150,7 +183,11 @@ func advise(err error, info Info) error {
 	case e.Status == Missing:
 		what = remedyFor(e.Message)
 	case e.Status == NoDevice:
-		what = "see that nvidia-smi works, or tegrastats on a Jetson, and that this user may use the device (groups video and render), or use back end ort"
+		// The library has no part in it.
+		if !strings.Contains(e.Message, "install") && !strings.Contains(e.Message, "nvidia-smi") && !strings.Contains(e.Message, "look that") {
+			what = ": see that nvidia-smi works, or tegrastats on a Jetson, or use back end ort"
+		}
+		return &Error{e.Status, e.Op, e.Message + what}
 	case e.Status == WrongVersion:
 		what = "install the TensorRT that the library is made for, or " + remedy
 	}

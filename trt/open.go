@@ -3,6 +3,7 @@ package trt
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 )
 
@@ -44,6 +45,7 @@ func openAt(library string) (Info, error) {
 	if err := check(library); err != nil {
 		return Info{}, openError(Missing, "library %s: %v: %s", library, err, remedy)
 	}
+	opening(library)
 	switch kind, text := openTable(library); kind {
 	case tableOpen:
 	case tableNoSymbol:
@@ -52,12 +54,27 @@ func openAt(library string) (Info, error) {
 		return Info{}, openError(WrongVersion, "library %s: made for another sightd: its interface is %s, wanted %d: %s",
 			library, text, abiVersion, remedy)
 	default:
-		return Info{}, openError(Missing, "library %s: %s: %s", library, withoutPrefix(text, library), remedyFor(text))
+		what := remedyFor(text)
+		if _, err := os.Stat(library); err == nil && !strings.Contains(library, "/") {
+			what = "the loader doesn't look in the working directory: if that file is meant, call it ./" + library
+		}
+		return Info{}, openError(Missing, "library %s: %s: %s", library, withoutPrefix(text, library), what)
 	}
 	info := Info{Library: library}
+	callVersion(&info) // its own is known before it has opened anything
+	if major := info.Compiled.Major(); major > 0 {
+		if err := whole(major); err != nil {
+			return info, err
+		}
+		opening(nvinfer(major))
+	}
 	err := callOpen()
 	callVersion(&info)
 	if err != nil {
+		if info.TensorRT == 0 && info.Compiled > 0 && StatusOf(err) == NoDevice {
+			// The driver is looked for first. What else is there is worth knowing.
+			info.TensorRT = versionOf(info.Compiled.Major())
+		}
 		return info, advise(err, info)
 	}
 	device, err := callDevice()

@@ -1,6 +1,7 @@
 package trt_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -54,7 +55,13 @@ func tensorRT(t *testing.T, prefix string, major int, needs ...string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-shared", "-fPIC", "-Wl,--no-as-needed", "-x", "c", "/dev/null", "-x", "none"}
+	// As TensorRT writes its version: until 8 major × 1000.
+	source := filepath.Join(t.TempDir(), "nvinfer.c")
+	version := cmp.Or(map[int]int{8: 8601}[major], major*10000)
+	if err := os.WriteFile(source, fmt.Appendf(nil, "int getInferLibVersion(void) { return %d; }\n", version), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-shared", "-fPIC", "-Wl,--no-as-needed", source}
 	for _, name := range needs {
 		stub := filepath.Join(t.TempDir(), name)
 		if out, err := exec.Command(compiler, "-shared", "-fPIC", "-Wl,-soname,"+name, "-x", "c", "/dev/null", "-o", stub).CombinedOutput(); err != nil {
@@ -139,6 +146,41 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 	})
 }
 
+func TestOpenFindsWhatALoaderWouldDieOf(t *testing.T) {
+	t.Parallel()
+	withoutTensorRT(t)
+	prefix := t.TempDir()
+	tensorRT(t, prefix, 8)
+	install(t, prefix, 8)
+	path := filepath.Join(prefix, "tensorrt", "libnvinfer.so.8")
+	if err := os.Truncate(path, 5000); err != nil {
+		t.Fatal(err)
+	}
+	for _, library := range []string{"", filepath.Join(prefix, "lib", "sightd", "libsightd-trt8.so")} {
+		testenv.WantLine(t, openIn(t, prefix, library, double.Environment+"="+double.Script(t, "version 8.6.1")), trt.Missing.String(),
+			"TensorRT 8 is there, but it can't be loaded: "+path, "cut short", "install it again")
+	}
+}
+
+func TestOpenTellsTheVersionWithoutADriver(t *testing.T) {
+	t.Parallel()
+	withoutTensorRT(t)
+	prefix := t.TempDir()
+	tensorRT(t, prefix, 8)
+	install(t, prefix, 8)
+	// Sightd's library looks for the driver first, so it knows nothing of TensorRT yet.
+	script := double.Script(t, "version 0.0.0", "compiled 8.5.2", `fail open 4 "NVIDIA's driver isn't there: install it"`)
+	for _, library := range []string{"", filepath.Join(prefix, "lib", "sightd", "libsightd-trt8.so")} {
+		testenv.WantLine(t, openIn(t, prefix, library, double.Environment+"="+script), "/lib/sightd/libsightd-trt8.so 8.6.1 ", trt.NoDevice.String(),
+			"tensorrt: open: NVIDIA's driver isn't there: install it")
+	}
+}
+
+func TestOpenSaysHowToNameAFileHere(t *testing.T) {
+	t.Parallel()
+	testenv.WantLine(t, openIn(t, t.TempDir(), "open_test.go"), trt.Missing.String(), "call it ./open_test.go")
+}
+
 func TestOpenRefusesLibrariesThatAreNone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -207,10 +249,13 @@ func TestProbeSurvivesACrash(t *testing.T) {
 	t.Parallel()
 	for how, want := range map[string]string{"abort": "SIGABRT", "segv": "SIGSEGV", "exit4": "exit status 4"} {
 		_, err := trt.Probe(context.Background(), child(t, "probe", "crash open "+how), "")
-		wantStatus(t, err, trt.Crashed, "tensorrt: open: ", want)
+		wantStatus(t, err, trt.Crashed, "tensorrt: open: ", want, "libnvinfer.so.10 can't be opened: ")
 	}
-	_, err := trt.Probe(context.Background(), child(t, "probe", `fail open 4 "no GPU"`), "")
+	info, err := trt.Probe(context.Background(), child(t, "probe", `fail open 4 "no GPU"`), "")
 	wantStatus(t, err, trt.NoDevice, "no GPU")
+	if info.Library != double.Library(t) || info.TensorRT.String() != "10.3.0" {
+		t.Errorf("beside the error it found %+v", info)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err = trt.Probe(ctx, child(t, "probe", "delay open 1h"), "")

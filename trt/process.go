@@ -44,6 +44,9 @@ func runChild(ctx context.Context, op string, command []string, stdin *os.File, 
 	defer stdout.Close()
 	var stderr tail
 	cmd := exec.Command(command[0], command[1:]...)
+	if command[0] == "/proc/self/exe" {
+		cmd.Args[0] = os.Args[0] // which says more to whoever lists processes
+	}
 	cmd.Stdout, cmd.Stderr = pipe, &stderr
 	if stdin != nil {
 		cmd.Stdin = stdin

@@ -68,6 +68,14 @@ static int loader_opens(const char *name, char *message, size_t size) {
   return 1;
 }
 
+/* TensorRT's version as its library says it and writes it; 0 where it doesn't. The
+ * library stays open, as above. */
+static int nvinfer_version(const char *name) {
+  void *library = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+  int32_t (*version)(void) = library != NULL ? (int32_t (*)(void))dlsym(library, "getInferLibVersion") : NULL;
+  return version != NULL ? version() : 0;
+}
+
 /* Go's runtime would catch these, print all stacks, and exit with status 2: the
  * parent is to see the signal. */
 static void die_of_signals(void) {

@@ -21,7 +21,8 @@ var machines = map[string]elf.Machine{
 	"arm64": elf.EM_AARCH64,
 }
 
-var errCut = errors.New("not a shared library, or cut short")
+// ErrCut is Check's error of a file that ends too early, which the loader may die of.
+var ErrCut = errors.New("not a shared library, or cut short")
 
 // Folders are where an installation has its libraries, the one beside the program
 // first.
@@ -33,6 +34,14 @@ func Folders() []string {
 		dirs = slices.Insert(dirs, 0, beside)
 	}
 	return dirs
+}
+
+// LoaderFolders are where the loader looks for libraries that have no path, as far as
+// that is simple: not in its cache, nor in folders for single kinds of processor.
+func LoaderFolders() []string {
+	dirs := slices.DeleteFunc(filepath.SplitList(os.Getenv("LD_LIBRARY_PATH")), func(dir string) bool { return dir == "" })
+	multiarch := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[runtime.GOARCH]
+	return append(dirs, "/usr/local/lib", "/lib/"+multiarch, "/usr/lib/"+multiarch, "/lib64", "/usr/lib64", "/lib", "/usr/lib")
 }
 
 // Check looks into a library's headers for what keeps it from being loaded. The
@@ -53,7 +62,7 @@ func Check(path string, further func(*elf.File, []elf.Symbol) error) error {
 	}
 	headers, err := elf.NewFile(file)
 	if err != nil {
-		return errCut
+		return ErrCut
 	}
 	if want, known := machines[runtime.GOARCH]; known && headers.Machine != want {
 		return fmt.Errorf("built for %v: wanted %v", headers.Machine, want)
@@ -62,12 +71,12 @@ func Check(path string, further func(*elf.File, []elf.Symbol) error) error {
 	size := uint64(info.Size())
 	for _, p := range headers.Progs {
 		if p.Type == elf.PT_LOAD && (p.Off > size || p.Filesz > size-p.Off) {
-			return errCut
+			return ErrCut
 		}
 	}
 	symbols, err := headers.DynamicSymbols()
 	if err != nil {
-		return errCut
+		return ErrCut
 	}
 	if further == nil {
 		return nil
