@@ -26,6 +26,12 @@ func goesToGPU(err error) bool {
 	return errors.As(err, &e)
 }
 
+// unfit is the error of a placement that can't be had here, as dla tells: the wish or
+// the release has to be mended.
+type unfit struct{ error }
+
+func (e *unfit) Unwrap() error { return e.error }
+
 // limits says that an engine with this report isn't one that the placement allows.
 func (p *Prepared) limits(r *BuildReport) error {
 	if p.TensorRT == nil || r == nil || r.DLA == nil {

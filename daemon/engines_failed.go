@@ -46,21 +46,27 @@ func (e *ErrBackOff) Error() string {
 	if e.Refused {
 		return "the build failed before, and isn't tried again with this version and these settings: " + e.Reason
 	}
-	return fmt.Sprintf("the build failed before, and is tried again at %s: %s", e.Until.Local().Format(time.DateTime), e.Reason)
+	return fmt.Sprintf("the build failed before, and is tried again at %s: %s", e.Until.UTC().Format(time.RFC3339), e.Reason)
 }
 
 // Unwrap is the error of the build, where this process tried it.
 func (e *ErrBackOff) Unwrap() error { return e.cause }
 
 // final is whether no wait mends what there is no engine for: the model was refused,
-// now or before, or the engine isn't one that the placement allows.
+// now or before, this machine or version can't do what is asked for, or the engine
+// isn't one that the placement allows.
 func final(err error) bool {
 	var noted *ErrBackOff
 	if errors.As(err, &noted) {
 		return noted.Refused
 	}
+	switch trt.StatusOf(err) {
+	case trt.BadModel, trt.Unsupported:
+		return true
+	}
 	var over *dla.LimitError
-	return trt.StatusOf(err) == trt.BadModel || errors.As(err, &over)
+	var wish *unfit
+	return errors.As(err, &over) || errors.As(err, &wish)
 }
 
 // failure is KEY.failed.json.

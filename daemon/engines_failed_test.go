@@ -32,6 +32,9 @@ func TestFailedBuildBacksOff(t *testing.T) {
 		if !errors.As(err, &off) || errors.Is(err, errBroken) || b.builds != i+1 {
 			t.Fatalf("before its time: error %v, %d builds", err, b.builds)
 		}
+		if again := "is tried again at " + f.Next.Format(time.RFC3339); !strings.HasSuffix(again, "Z") || !strings.Contains(err.Error(), again) {
+			t.Errorf("error %v, want %q", err, again)
+		}
 		f.Next = time.Now() // its time has come
 		text, err := json.Marshal(f)
 		if err != nil {

@@ -35,7 +35,7 @@ const (
 type ModelStatus struct {
 	Name      string        `json:"name"`
 	State     string        `json:"state"`
-	Reason    string        `json:"reason,omitempty"`  // why it failed, why a newer release doesn't serve, or why the CPU does
+	Reason    string        `json:"reason,omitempty"`  // why it failed, why a newer release doesn't serve, why the CPU does, or what isn't as asked for
 	Interim   bool          `json:"interim,omitempty"` // the CPU serves until the configured back end has an engine
 	Release   int           `json:"release,omitempty"`
 	Factory   bool          `json:"factory,omitempty"`
@@ -116,7 +116,7 @@ type BuildStatus struct {
 	Steps    int        `json:"steps,omitempty"` // 0: not known
 	Elapsed  float64    `json:"elapsed_seconds,omitempty"`
 	Estimate float64    `json:"estimate_seconds,omitempty"` // of the whole, from earlier builds; 0: not known
-	Attempts int        `json:"attempts"`                   // that failed
+	Attempts int        `json:"attempts"`                   // in a row that failed: to build, load or warm an engine, or to serve with it
 	NextTry  *time.Time `json:"next_try,omitempty"`
 }
 

@@ -126,7 +126,7 @@ func (t *tensorRT) Build(ctx context.Context, p *Prepared, dir string, progress 
 	if p.Device() == "dla" {
 		report.DLA = dla.Inspect(layersForDLA(built.Layers), verdictsForDLA(built.DLA))
 		if len(report.DLA.Pieces) == 0 {
-			return nil, report.DLA.Check(p.TensorRT.Wish) // a wrong wish; its limits are the store's to hold
+			return nil, &unfit{report.DLA.Check(p.TensorRT.Wish)} // its limits are the store's to hold
 		}
 	}
 	if timing != "" {

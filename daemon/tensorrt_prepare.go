@@ -70,7 +70,11 @@ func (t *tensorRT) place(rel *release.Release, w dla.Wish, precision string, exp
 		}
 		n.Calibrator = string(cache.Header.Algorithm)
 	}
-	return dla.Resolve(w, dla.Machine{Cores: t.info.Device.DLACores, TensorRT: int(t.info.TensorRT)}, n)
+	choice, err := dla.Resolve(w, dla.Machine{Cores: t.info.Device.DLACores, TensorRT: int(t.info.TensorRT)}, n)
+	if err != nil {
+		return choice, &unfit{err}
+	}
+	return choice, nil
 }
 
 // graph makes the form that is asked for or, for DLA, the second one where it can

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +53,8 @@ type unit struct {
 	damaged   atomic.Uint64 // stored engines that couldn't be used
 	lastFrame atomic.Int64  // monotonic nanoseconds, of the last that did
 	lost      atomic.Bool   // there is no release that can be served
+
+	saying sync.Mutex // what is known is told to subscribers in order; taken before mu
 
 	mu      sync.Mutex
 	status  ModelStatus // but for what Status adds
@@ -112,39 +113,6 @@ func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd 
 	}
 }
 
-// state notes what is being done for a release, while none serves; an engine
-// that serves goes on to do so.
-func (u *unit) state(state string, rel *release.Release) {
-	u.mu.Lock()
-	if u.status.State != modelServing {
-		u.status.State, u.status.Release = state, rel.Spec.Release
-	}
-	u.mu.Unlock()
-	u.log.Info(state, "model", u.name, "release", rel.Spec.Release)
-	u.say(rel, mqtt.Release{Phase: state})
-}
-
-// say tells the subscribers what is being done for a release.
-func (u *unit) say(rel *release.Release, r mqtt.Release) {
-	u.mu.Lock()
-	if u.status.State == modelServing && u.status.Release == rel.Spec.Release {
-		r.State = string(release.Serving) // by the CPU
-	}
-	if r.Reason == "" {
-		r.Reason = u.interim()
-	}
-	u.mu.Unlock()
-	u.progress(rel, r)
-}
-
-// giveUp notes that there is no release at all to serve.
-func (u *unit) giveUp(err error) {
-	u.lost.Store(true)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.status.State, u.failure = modelFailed, err.Error()
-}
-
 // serve makes the set's release the one that speaks. The runner calls it
 // between two frames.
 func (u *unit) serve(set *laneSet) {
@@ -166,15 +134,17 @@ func (u *unit) serve(set *laneSet) {
 	if !set.interim && spec.Release >= u.failed {
 		u.failure, u.failed, u.refused, s.Build = "", 0, false, nil
 	}
-	interim := u.interim()
 	u.mu.Unlock()
-	u.log.Info("serving", "model", u.name, "release", spec.Release, "precision", p.Precision,
+	attrs := []any{
+		"model", u.name, "release", spec.Release, "precision", p.Precision,
 		"backend", set.backend.Name(), "device", s.Engine.Device, "interim", set.interim, "stored", e.Stored,
-		"build", e.Build.Round(time.Millisecond), "load", e.Load.Round(time.Millisecond))
-	u.report(rel, release.Serving, nil)
-	if interim != "" {
-		u.progress(rel, mqtt.Release{State: string(release.Serving), Reason: interim})
+		"build", e.Build.Round(time.Millisecond), "load", e.Load.Round(time.Millisecond),
 	}
+	if p.Note != "" {
+		attrs = append(attrs, "reason", p.Note)
+	}
+	u.log.Info("serving", attrs...)
+	u.sayServing(rel)
 	u.stir()
 }
 
@@ -226,56 +196,4 @@ func (u *unit) sink(r *Result) {
 		default: // an earlier set's; the keeper looks at which it is
 		}
 	}
-}
-
-// interim says that the CPU serves and why; u.mu is held.
-func (u *unit) interim() string {
-	if !u.status.Interim {
-		return ""
-	}
-	engine := properName(u.backend) + "'s engine"
-	switch {
-	case u.build != nil && u.build.backend == u.backend.Name():
-		return "the CPU serves while " + engine + " is built"
-	case u.status.Build != nil && u.status.Build.NextTry != nil:
-		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
-	}
-	if u.refused && u.failed == u.status.Release {
-		return "the CPU serves, as " + properName(u.backend) + " has no engine for it"
-	}
-	return "the CPU serves until " + engine + " is there"
-}
-
-func properName(b Backend) string {
-	switch name := b.Name(); name {
-	case "tensorrt":
-		return "TensorRT"
-	case "ort":
-		return "ONNX Runtime"
-	default:
-		return name
-	}
-}
-
-// Status returns the model's status.
-func (u *unit) Status() ModelStatus {
-	u.mu.Lock()
-	s := u.status
-	var why []string
-	for _, text := range []string{u.failure, u.interim(), u.note} {
-		if text != "" {
-			why = append(why, text)
-		}
-	}
-	s.Reason = strings.Join(why, "; ")
-	s.Builds = s.Builds.clone()
-	if u.build != nil {
-		s.Build = u.build.status(s.Build)
-	}
-	u.mu.Unlock()
-	for _, w := range u.watches {
-		s.Frames += w.frames.Load()
-	}
-	s.Errors, s.Damaged = u.errors.Load(), u.damaged.Load()
-	return s
 }

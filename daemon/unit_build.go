@@ -69,7 +69,7 @@ func (w *building) progress(p BuildProgress) {
 		u.mu.Lock()
 		w.at, u.build = p, w
 		u.mu.Unlock()
-		u.state(modelBuilding, w.rel)
+		u.state(modelBuilding, w.rel, "backend", w.backend)
 		u.stir()
 		ctx, cancel := context.WithCancel(context.Background())
 		w.ticker = cancel
@@ -129,8 +129,11 @@ func (w *building) follow(ctx context.Context) {
 		u.mu.Unlock()
 		if s.Phase != phase || time.Since(logged) >= u.pace.log {
 			phase, logged = s.Phase, time.Now()
-			u.log.Info("building", "model", u.name, "release", s.Release, "backend", s.Backend, "phase", phase,
-				"elapsed", inSeconds(s.Elapsed), "estimate", inSeconds(s.Estimate))
+			attrs := []any{"model", u.name, "release", s.Release, "backend", s.Backend, "phase", phase, "elapsed", inSeconds(s.Elapsed)}
+			if s.estimated() {
+				attrs = append(attrs, "estimate", inSeconds(s.Estimate))
+			}
+			u.log.Info("building", attrs...)
 		}
 		u.say(w.rel, mqtt.Release{Phase: prefixed(modelBuilding+": ", s.Phase), Progress: s.share(), Since: mqtt.Time{Time: w.began}})
 		u.stir()
@@ -165,10 +168,14 @@ func (b *BuildStatus) share() *float64 {
 	return &v
 }
 
+// estimated is whether it is known how long the build takes, and worth a word: less
+// than half a second would be written as none.
+func (b *BuildStatus) estimated() bool { return b.Estimate >= .5 }
+
 // String is the build's time and phase: 1m10s of about 3m (phase).
 func (b *BuildStatus) String() string {
 	s := inSeconds(b.Elapsed)
-	if b.Estimate > 0 {
+	if b.estimated() {
 		s += " of about " + inSeconds(b.Estimate)
 	}
 	if b.Phase != "" {

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/trt"
 )
 
 // noSpare says why nothing serves while an engine is built.
@@ -14,12 +16,13 @@ func (u *unit) noSpare(rel *release.Release, err error) {
 	u.mu.Lock()
 	u.failure, u.failed = err.Error(), rel.Spec.Release
 	u.mu.Unlock()
-	u.log.Warn("nothing serves meanwhile", "model", u.name, "release", rel.Spec.Release, "err", err)
+	u.log.Error("nothing serves meanwhile", "model", u.name, "release", rel.Spec.Release, "err", err)
 }
 
 // fail says why a release isn't served, and when it is tried again; nil is
-// never, since the release itself is to blame.
-func (u *unit) fail(rel *release.Release, err error, again *attempt) {
+// never, since the release itself is to blame. Where the CPU stands in, it is
+// the back end's engine alone that isn't there.
+func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool) {
 	attrs := []any{"model", u.name, "release", rel.Spec.Release, "err", err}
 	u.mu.Lock()
 	if u.status.State != modelServing {
@@ -35,13 +38,40 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt) {
 		attrs = append(attrs, "next_try", next)
 	}
 	u.mu.Unlock()
-	u.log.Error("release can't be served", attrs...)
+	if spared {
+		u.log.Warn(properName(u.backend)+"'s engine can't serve, so the CPU does", attrs...)
+	} else {
+		u.log.Error("release can't be served", attrs...)
+	}
 	if again == nil {
 		u.report(rel, release.Rejected, err)
 	} else {
-		u.say(rel, mqtt.Release{Phase: modelFailed, Reason: err.Error()})
+		u.say(rel, mqtt.Release{Phase: modelFailed})
 	}
 	u.stir()
+}
+
+// postpone says when an attempt that failed is made again.
+func (k *keeper) postpone(a *attempt, err error) {
+	a.failures++
+	switch {
+	case trt.StatusOf(err) == trt.Broken:
+		a.parked, a.next = true, k.u.doom(err)
+		return
+	case final(err):
+		a.parked, a.next = true, time.Time{}
+		return
+	}
+	a.next = time.Now().Add(k.u.pace.after(a.failures))
+	var noted *ErrBackOff
+	if !errors.As(err, &noted) {
+		return
+	}
+	// The store knows of failures before this start too. It forgets them where the
+	// disk is full.
+	if noted.cause == nil || noted.Count >= a.failures {
+		a.failures, a.next = noted.Count, noted.Until
+	}
 }
 
 // isCPU is whether a back end is the one that others are waited for with.

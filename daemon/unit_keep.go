@@ -192,35 +192,12 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 		// What is wrong with the release itself condemns it; a full disk doesn't.
 		if i >= 0 && release.CodeOf(o.err) != "" {
 			k.wanted = slices.Delete(k.wanted, i, i+1)
-			k.u.fail(a.rel, o.err, nil)
+			k.u.fail(a.rel, o.err, nil, false)
 			k.drop([]*attempt{a})
 			return
 		}
 		k.postpone(a, o.err)
-		k.u.fail(a.rel, o.err, a)
-	}
-}
-
-// postpone says when an attempt that failed is made again.
-func (k *keeper) postpone(a *attempt, err error) {
-	a.failures++
-	switch {
-	case trt.StatusOf(err) == trt.Broken:
-		a.parked, a.next = true, k.u.doom(err)
-		return
-	case final(err):
-		a.parked, a.next = true, time.Time{}
-		return
-	}
-	a.next = time.Now().Add(k.u.pace.after(a.failures))
-	var noted *ErrBackOff
-	if !errors.As(err, &noted) {
-		return
-	}
-	// The store knows of failures before this start too. It forgets them where the
-	// disk is full.
-	if noted.cause == nil || noted.Count >= a.failures {
-		a.failures, a.next = noted.Count, noted.Until
+		k.u.fail(a.rel, o.err, a, k.current != nil && k.current.interim && k.current.rel == a.rel)
 	}
 }
 
@@ -242,7 +219,7 @@ func (k *keeper) broke(ctx context.Context, set *laneSet) {
 		a.parked, a.next = true, k.u.doom(err)
 	}
 	k.wanted = append(k.wanted, a) // what else is wanted is newer
-	k.u.fail(set.rel, err, a)
+	k.u.fail(set.rel, err, a, k.u.spare != nil)
 	if k.u.spare == nil {
 		return
 	}

@@ -2,47 +2,95 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/sightd/sightd/dla"
 	"github.com/sightd/sightd/release"
 )
 
+// wish is where a release's engine is to run.
+func (u *unit) wish(rel *release.Release) dla.Wish {
+	if u.placement != nil {
+		return dla.Wish(u.placement.Over(rel.Spec.Placement))
+	}
+	return dla.Wish(rel.Spec.Placement)
+}
+
 // options are what a graph of the unit depends on beside its release.
 func (u *unit) options(rel *release.Release) PrepareOptions {
 	o := PrepareOptions{Precision: u.precision, Batch: u.batch}
 	if u.placement != nil {
-		wish := dla.Wish(u.placement.Over(rel.Spec.Placement))
+		wish := u.wish(rel)
 		o.Placement = &wish
 	}
 	return o
 }
 
+// prepare is the store's Prepare. Where the CPU is the back end itself, and doesn't
+// stand in for another, what it can't do of what was asked for is remarked.
+func (u *unit) prepare(b Backend, rel *release.Release) (*Prepared, error) {
+	p, err := u.engines.Prepare(b, rel, u.options(rel))
+	if err == nil && isCPU(u.backend) {
+		if text := onCPU(u.wish(rel), WhyNot(u.backend)); text != "" {
+			p.remark(text)
+		}
+	}
+	return p, err
+}
+
+// onCPU says that the CPU serves where another device was asked for, or should be
+// had: why auto isn't TensorRT, "" where the CPU was asked for. A machine without any
+// TensorRT is as it should be.
+func onCPU(w dla.Wish, why string) string {
+	unused := "TensorRT isn't used: " + strings.TrimPrefix(why, "tensorrt: ")
+	cause := unused
+	if why == "" {
+		cause = "inference.backend is ort"
+	}
+	switch {
+	case w.Device == "dla":
+		return "asked for DLA: the CPU serves, as " + cause
+	case w.Device == "gpu":
+		return "asked for the GPU: the CPU serves, as " + cause
+	case why != "" && tensorRTThere():
+		return unused
+	}
+	return ""
+}
+
 // open makes a release ready to serve: prepared, built or loaded, warmed, and
-// with lanes at every camera. Where its engine has to be built, or can't be loaded,
+// with lanes at every camera. Where its engine has to be built, or can't be had,
 // and interim isn't nil, it gets a set of the CPU's before, or the reason why there is none.
 func (u *unit) open(ctx context.Context, rel *release.Release, interim func(*laneSet, error)) (*laneSet, error) {
 	u.state(modelPreparing, rel)
-	p, err := u.engines.Prepare(u.backend, rel, u.options(rel))
-	if err != nil {
-		return nil, err
-	}
 	store, spare := u.engines, func() {}
 	if interim != nil {
 		spare = sync.OnceFunc(func() { interim(u.openSpare(ctx, rel)) })
 		store.Absent = spare
 	}
-	set, err := u.openWith(ctx, store, u.backend, rel, p)
-	if goesToGPU(err) {
-		if p, err = u.engines.Prepare(u.backend, rel, u.options(rel)); err != nil {
-			return nil, err
-		}
-		set, err = u.openWith(ctx, store, u.backend, rel, p)
-	}
+	set, err := u.openOwn(ctx, store, rel)
+	// What is wrong with the release itself is wrong for the CPU too.
 	if err != nil && ctx.Err() == nil && release.CodeOf(err) == "" {
-		spare() // what was stored can't be loaded
+		spare()
 	}
 	return set, err
+}
+
+// openOwn opens a release's engine of the unit's own back end.
+func (u *unit) openOwn(ctx context.Context, store EngineStore, rel *release.Release) (*laneSet, error) {
+	p, err := u.prepare(u.backend, rel)
+	if err != nil {
+		return nil, err
+	}
+	set, err := u.openWith(ctx, store, u.backend, rel, p)
+	if !goesToGPU(err) {
+		return set, err
+	}
+	if p, err = u.prepare(u.backend, rel); err != nil {
+		return nil, err
+	}
+	return u.openWith(ctx, store, u.backend, rel, p)
 }
 
 // openSpare makes a release ready to be served by the CPU for the time being.
@@ -51,7 +99,7 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, e
 	if err != nil {
 		return nil, err
 	}
-	p, err := u.engines.Prepare(b, rel, u.options(rel))
+	p, err := u.prepare(b, rel)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"strings"
+	"time"
+
+	"github.com/sightd/sightd/mqtt"
+	"github.com/sightd/sightd/release"
+)
+
+// state notes what is being done for a release, while none serves; an engine
+// that serves goes on to do so. The attributes are the log's.
+func (u *unit) state(state string, rel *release.Release, attrs ...any) {
+	u.mu.Lock()
+	if u.status.State != modelServing {
+		u.status.State, u.status.Release = state, rel.Spec.Release
+	}
+	u.mu.Unlock()
+	u.log.Info(state, append([]any{"model", u.name, "release", rel.Spec.Release}, attrs...)...)
+	u.say(rel, mqtt.Release{Phase: state})
+}
+
+// say tells the subscribers what is being done for a release, with the reason that
+// the status has.
+func (u *unit) say(rel *release.Release, r mqtt.Release) {
+	u.saying.Lock()
+	defer u.saying.Unlock()
+	u.mu.Lock()
+	if u.status.State == modelServing && u.status.Release == rel.Spec.Release {
+		r.State = string(release.Serving) // by the CPU
+	}
+	r.Reason = u.reason()
+	u.mu.Unlock()
+	u.progress(rel, r)
+}
+
+// sayServing notes that a release serves, and tells the subscribers what the status
+// has to say of that.
+func (u *unit) sayServing(rel *release.Release) {
+	u.saying.Lock()
+	defer u.saying.Unlock()
+	u.report(rel, release.Serving, nil)
+	r := mqtt.Release{State: string(release.Serving)}
+	u.mu.Lock()
+	r.Reason = u.reason()
+	if u.status.Interim && u.failure != "" && u.failed == rel.Spec.Release && u.build == nil {
+		r.Phase = modelFailed // the back end's engine is
+	}
+	u.mu.Unlock()
+	if r.Reason != "" {
+		u.progress(rel, r)
+	}
+}
+
+// giveUp notes that there is no release at all to serve.
+func (u *unit) giveUp(err error) {
+	u.lost.Store(true)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.status.State, u.failure = modelFailed, err.Error()
+}
+
+// interim says that the CPU serves and why; u.mu is held.
+func (u *unit) interim() string {
+	if !u.status.Interim {
+		return ""
+	}
+	engine := properName(u.backend) + "'s engine"
+	switch {
+	case u.build != nil && u.build.backend == u.backend.Name():
+		return "the CPU serves while " + engine + " is built"
+	case u.status.Build != nil && u.status.Build.NextTry != nil:
+		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
+	}
+	if u.refused && u.failed == u.status.Release {
+		return "the CPU serves, as " + properName(u.backend) + " has no engine for it"
+	}
+	return "the CPU serves until " + engine + " is there"
+}
+
+func properName(b Backend) string {
+	switch name := b.Name(); name {
+	case "tensorrt":
+		return "TensorRT"
+	case "ort":
+		return "ONNX Runtime"
+	default:
+		return name
+	}
+}
+
+// reason is all that is to be said of how the model is served: why a release isn't,
+// why the CPU does, and what isn't as it was asked for; u.mu is held.
+func (u *unit) reason() string {
+	var why []string
+	for _, text := range []string{u.failure, u.interim(), u.note} {
+		if text != "" {
+			why = append(why, text)
+		}
+	}
+	return strings.Join(why, "; ")
+}
+
+// Status returns the model's status.
+func (u *unit) Status() ModelStatus {
+	u.mu.Lock()
+	s := u.status
+	s.Reason = u.reason()
+	s.Builds = s.Builds.clone()
+	if u.build != nil {
+		s.Build = u.build.status(s.Build)
+	}
+	u.mu.Unlock()
+	for _, w := range u.watches {
+		s.Frames += w.frames.Load()
+	}
+	s.Errors, s.Damaged = u.errors.Load(), u.damaged.Load()
+	return s
+}
