@@ -137,6 +137,27 @@ func TestTensorRTElevenIsToldOfINT8ByTheGraph(t *testing.T) {
 	wantRefusal(t, d.sightd("build", tiny, "--quantization", "implicit"), 1, "TensorRT 11.2.0 has no calibrators", "take auto or explicit")
 }
 
+// Measured on a GPU with 8.6.1: MobileNet v2 with its first layers in floating point
+// answered nothing right by a graph with Q/DQ nodes, and all by a calibration table.
+func TestTensorRTEightIsNotTrustedWithLayersThatAreKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(tiny)); err != nil {
+		t.Fatal(err)
+	}
+	spec := filepath.Join(dir, "model.yaml")
+	write(t, spec, []byte(content(t, spec)+"keep_fp: [conv]\n"))
+	d := playing(t, "version 8.6.1")
+	wantRefusal(t, d.sightd("build", dir, "--backend", "tensorrt", "--quantization", "explicit"), 1,
+		"keep_fp with quantization explicit", "TensorRT 8.6.1", "take quantization implicit")
+	for _, args := range [][]string{{"8.6.1", "implicit"}, {"10.6.0", "explicit"}} {
+		d.now("version " + args[0])
+		if o := d.sightd("build", dir, "--backend", "tensorrt", "--quantization", args[1]); o.status != 0 {
+			t.Errorf("TensorRT %s, %s: %s", args[0], args[1], o.stderr)
+		}
+	}
+}
+
 func TestBothWaysOfINT8AreEnginesOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"8.6.1", "10.6.0"} {

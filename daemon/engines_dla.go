@@ -26,7 +26,7 @@ func goesToGPU(err error) bool {
 	return errors.As(err, &e)
 }
 
-// unfit is the error of a placement that can't be had here, as dla tells: the wish or
+// unfit is the error of a wish that can't be had here, such as a placement: the wish or
 // the release has to be mended.
 type unfit struct{ error }
 

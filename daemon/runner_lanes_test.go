@@ -155,6 +155,26 @@ func TestARunAllocatesNothing(t *testing.T) {
 	}
 }
 
+// While the sink works, the lane works on the next frame.
+func TestTheNextRunBeginsBeforeTheLastOneIsSaid(t *testing.T) {
+	t.Parallel()
+	var b *scripted
+	var busy []int // runs under way when each result was said
+	r, set, made := handLanes(t, 1, func(*Result) { busy = append(busy, b.running()) })
+	b = made
+	s := set.streams[0]
+	for seq := range uint64(4) {
+		n := r.free(set)
+		n.frames, n.from = append(n.frames, camera.Frame{Seq: seq + 1}), append(n.from, s)
+		r.start(set, n, s.bindings[int(seq)%len(s.bindings)])
+		r.say(set)
+	}
+	r.drain(set)
+	if want := []int{2, 2, 1, 0}; !slices.Equal(busy, want) {
+		t.Errorf("%v runs under way when the results were said, want %v", busy, want)
+	}
+}
+
 func TestAnEngineThatCannotStartAnswersInOrderToo(t *testing.T) {
 	t.Parallel()
 	type answer struct {

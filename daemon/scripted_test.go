@@ -31,7 +31,8 @@ type scripted struct {
 	builds int
 	loads  int
 	open   int // engines
-	most   int // runs that were under way at once
+	under  int // runs that are under way
+	most   int // at once, so far
 	faults []string
 }
 
@@ -93,6 +94,13 @@ func (b *scripted) unloadable(err error) {
 	b.mu.Unlock()
 }
 
+// running is how many runs are under way.
+func (b *scripted) running() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.under
+}
+
 // counted is how much was done so far.
 func (b *scripted) counted() (builds, loads, open int) {
 	b.mu.Lock()
@@ -149,6 +157,7 @@ func (e *scriptedEngine) Start(binding Binding) error {
 	e.fault(e.busy == e.lanes, "more runs than lanes")
 	b.busy = true
 	e.busy++
+	e.under++
 	e.most = max(e.most, e.busy)
 	return nil
 }
@@ -164,6 +173,7 @@ func (e *scriptedEngine) Wait(binding Binding) error {
 	e.fault(!b.busy, "waited for what wasn't started")
 	b.busy = false
 	e.busy--
+	e.under--
 	if e.broken != nil {
 		return e.broken
 	}

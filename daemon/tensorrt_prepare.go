@@ -19,6 +19,11 @@ func (t *tensorRT) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, e
 	}
 	p := newPrepared(c, o)
 	explicit := t.explicit() && p.Precision == "int8"
+	if explicit && t.info.TensorRT.Major() < 10 && len(rel.Spec.KeepFP) > 0 {
+		return nil, &unfit{fmt.Errorf("keep_fp with quantization explicit: TensorRT %s builds an engine that answers wrong "+
+			"where a layer in floating point ends in a Clip before a QuantizeLinear; take quantization implicit, or TensorRT 10",
+			t.info.TensorRT)}
+	}
 	plan := &TensorRTPlan{Wish: dla.Wish(rel.Spec.Placement)}
 	if o.Placement != nil {
 		plan.Wish = *o.Placement

@@ -121,9 +121,12 @@ func buildChild(dir string, out *speaker) error {
 		Timing:  TimingOutcome{Given: int64(len(timing)), Refused: made.timingRefused, Size: int64(len(made.timing))},
 		Info:    info,
 	}
-	// The plan is loaded here once: this process may crash of it, the parent mayn't.
-	if result.Layers, err = layersOf(made.plan, job); err != nil {
-		return err
+	// The plan is loaded here once: this process may crash of it, the parent mayn't. One
+	// of floating-point input was made for its calibration alone, and can't be run.
+	if job.Images == nil || job.Images.Table == nil {
+		if result.Layers, err = layersOf(made.plan, job); err != nil {
+			return err
+		}
 	}
 	follower.drain()
 	if job.TimingCache != "" && len(made.timing) > 0 {

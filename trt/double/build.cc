@@ -133,6 +133,7 @@ void build(const sightd_trt_job &j, sightd_trt_built &b) {
   plan.height = s.height, plan.width = s.width, plan.classes = s.classes, plan.gain = s.gain;
   plan.int8 = j.int8 || quantised, plan.fp16 = j.fp16, plan.dla = j.dla_core >= 0, plan.fallback = j.gpu_fallback;
   plan.direct = j.direct_input, plan.input_scale = j.input_scale, plan.keeps = j.keep_count;
+  plan.floats = j.channel_count > 0;
   plan.device = device_hash(s), plan.graph = crc(j.onnx, j.onnx_size);
   std::string bytes(reinterpret_cast<const char *>(&plan), sizeof plan);
   uint32_t sum = crc(bytes.data(), bytes.size());

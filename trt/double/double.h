@@ -137,7 +137,7 @@ void give(sightd_trt_buffer &, const std::string &bytes);
 struct Plan {
   char magic[16] = "sightd double 1";
   int32_t version, batch, height, width, classes;
-  int32_t int8, fp16, dla, direct, fallback, keeps;
+  int32_t int8, fp16, dla, direct, fallback, keeps, floats;
   float gain, input_scale;
   uint32_t device, graph;
 };

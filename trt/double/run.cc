@@ -74,6 +74,7 @@ sightd_trt_engine *load(const sightd_trt_load &l) {
   if (l.dla_core >= s.cores)
     fail(SIGHTD_TRT_UNSUPPORTED, "DLA core " + std::to_string(l.dla_core) + ": this machine has " + std::to_string(s.cores));
   if ((l.dla_core >= 0) != (plan.dla != 0)) fail(SIGHTD_TRT_PLAN, "the plan was made for another kind of device: GPU or DLA");
+  if (plan.floats) fail(SIGHTD_TRT_PLAN, "the plan isn't one of sightd's: its input is neither of bytes nor INT8");
   require((l.table != nullptr) == (plan.direct != 0), "a table without direct input, or the other way round");
   require(plan.direct || !l.softmax, "softmax without direct input");
   if (in_use + s.engine_memory > s.memory) fail(SIGHTD_TRT_MEMORY, "no memory left on the device");
