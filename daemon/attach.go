@@ -60,13 +60,16 @@ func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_
 		}
 		n.pixels = make([]byte, p.Batch*s.frame)
 		undo = append(undo, pin(n.pixels))
-		for count := 1; count <= p.Batch; count++ {
+		// From the largest on: a GPU's driver then has all the memory, and takes what is
+		// within for what it is.
+		n.bound = make([]Binding, p.Batch)
+		for count := p.Batch; count > 0; count-- {
 			b, err := e.Bind(n.pixels[:count*s.frame], count)
 			if err != nil {
 				return nil, fmt.Errorf("bind batch of %d: %w", count, err)
 			}
 			undo = append(undo, func() { b.Close() })
-			n.bound = append(n.bound, b)
+			n.bound[count-1] = b
 		}
 	}
 	return s, nil

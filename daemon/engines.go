@@ -10,12 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/sightd/sightd/internal/durable"
 	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/trt"
 )
@@ -87,25 +84,8 @@ func (e *OpenedEngine) Close() error {
 	return e.Engine.Close()
 }
 
-// Clean removes what interrupted builds left.
-func (s EngineStore) Clean() error {
-	entries, err := os.ReadDir(s.Dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), buildPrefix) || durable.IsTemp(e.Name()) {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(s.Dir, e.Name())))
-		}
-	}
-	return err
-}
-
 // engineFile is what a back end writes into the folder of a build.
 const engineFile = "engine"
-
-// buildPrefix begins the names of folders in which engines are built.
-const buildPrefix = ".build-"
 
 // file is where a key's engine is kept.
 func (s EngineStore) file(key engineKey) string { return filepath.Join(s.Dir, key.ID()+".engine") }
@@ -184,7 +164,7 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 		}
 		start = time.Now()
 		if e, err = b.Load(p, stored); err != nil {
-			err = fmt.Errorf("load engine just built: %w", err)
+			err = &unloadable{err}
 		}
 	}
 	switch {
@@ -241,78 +221,6 @@ func (s EngineStore) read(key engineKey, path string) (stored []byte, info engin
 		return nil, info, fmt.Errorf("the file has %d bytes with SHA-256 %s, its sidecar says %s", len(stored), sum, info.SHA256)
 	}
 	return stored, info, nil
-}
-
-// build builds and stores an engine, and returns what is stored.
-func (s EngineStore) build(ctx context.Context, b Backend, key engineKey, p *Prepared, path string, progress func(BuildProgress)) (stored []byte, info engineInfo, err error) {
-	estimate, without := s.estimate(key)
-	start := time.Now()
-	tell := func(bp BuildProgress) {
-		if progress != nil {
-			bp.Elapsed, bp.Estimate = time.Since(start), estimate
-			progress(bp)
-		}
-	}
-	if progress != nil {
-		progress(BuildProgress{Phase: "prepare", Estimate: estimate})
-	}
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return nil, info, fmt.Errorf("make the folder for engines: %w", s.explain(err))
-	}
-	tmp, err := os.MkdirTemp(s.Dir, buildPrefix)
-	if err != nil {
-		return nil, info, fmt.Errorf("build engine: %w", s.explain(err))
-	}
-	defer os.RemoveAll(tmp)
-	out := filepath.Join(tmp, engineFile)
-	report, err := b.Build(ctx, p, tmp, tell)
-	if err != nil {
-		return nil, info, fmt.Errorf("build engine: %w", s.explain(err))
-	}
-	took := time.Since(start)
-	if stored, err = os.ReadFile(out); err != nil {
-		return nil, info, err
-	}
-	info = engineInfo{
-		Key: key, Size: int64(len(stored)), SHA256: hashBytes(stored),
-		Built: start.UTC().Truncate(time.Second), Seconds: took.Seconds(), Report: report,
-	}
-	text, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return nil, info, err
-	}
-	if len(text) > maxSidecar {
-		return nil, info, fmt.Errorf("store engine: its sidecar would have %d bytes, at most %d are read", len(text), maxSidecar)
-	}
-	if err := durable.Rename(out, path); err != nil {
-		return nil, info, fmt.Errorf("store engine: %w", s.explain(err))
-	}
-	if err := durable.WriteFile(sidecar(path), append(text, '\n'), 0o644); err != nil {
-		_ = os.Remove(path) // without its sidecar it takes room for nothing
-		return nil, info, fmt.Errorf("store engine: %w", s.explain(err))
-	}
-	if report != nil {
-		report.Without = without.Seconds()
-	}
-	return stored, info, nil
-}
-
-// full is whether the disk is. What the builder's process says is text.
-func full(err error) bool {
-	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
-		if errors.Is(err, e) || trt.StatusOf(err) == trt.Failed && strings.Contains(err.Error(), e.Error()) {
-			return true
-		}
-	}
-	return false
-}
-
-// explain says of a full disk which one it is.
-func (s EngineStore) explain(err error) error {
-	if full(err) {
-		return fmt.Errorf("no space left in %s: make room there: %w", s.Dir, err)
-	}
-	return err
 }
 
 // sidecar is the path of KEY.json for KEY.engine.

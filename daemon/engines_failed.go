@@ -60,6 +60,10 @@ func final(err error) bool {
 	if errors.As(err, &noted) {
 		return noted.Refused
 	}
+	var loading *unloadable
+	if errors.As(err, &loading) {
+		return false
+	}
 	switch trt.StatusOf(err) {
 	case trt.BadModel, trt.Unsupported:
 		return true

@@ -58,5 +58,5 @@ func eachFrame(ctx context.Context, o camera.Options, g camera.Geometry, f func(
 			return err
 		}
 	}
-	return nil
+	return ctx.Err() // a camera that is stopped ends like one that has no more
 }

@@ -173,11 +173,8 @@ func (t *tensorRT) keepTiming(from, to string, outcome trt.TimingOutcome) {
 	}
 }
 
-// lanesOnGPU lets the copies of one run overlap with the work on another.
-const lanesOnGPU = 3
-
 func (t *tensorRT) Load(p *Prepared, stored []byte) (Engine, error) {
-	o := trt.LoadOptions{Lanes: lanesOnGPU, Graphs: true, Direct: p.TensorRT.Direct}
+	o := trt.LoadOptions{Graphs: true, Direct: p.TensorRT.Direct}
 	if len(p.TensorRT.Cores) > 0 {
 		o.Cores = p.TensorRT.Cores
 	}

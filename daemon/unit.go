@@ -192,8 +192,9 @@ func (u *unit) sink(r *Result) {
 	if u.streak == brokenAfter {
 		u.serving.fault = r.Err
 		select {
-		case u.broken <- u.serving:
-		default: // an earlier set's; the keeper looks at which it is
+		case <-u.broken: // an earlier set's, which serves no more
+		default:
 		}
+		u.broken <- u.serving // capacity 1, and nobody else sends
 	}
 }

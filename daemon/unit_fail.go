@@ -31,7 +31,7 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool
 	u.failure, u.failed = fmt.Sprintf("release %d: %v", rel.Spec.Release, err), rel.Spec.Release
 	u.status.Build = nil
 	never := again == nil || again.parked && again.next.IsZero()
-	u.refused = again != nil && never
+	u.refused = again != nil && never && final(err)
 	if !never {
 		next := again.next.UTC().Truncate(time.Second)
 		u.status.Build = &BuildStatus{Release: rel.Spec.Release, Backend: u.backend.Name(), Attempts: again.failures, NextTry: &next}

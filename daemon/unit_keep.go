@@ -205,6 +205,9 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 // opened again after a while.
 func (k *keeper) broke(ctx context.Context, set *laneSet) {
 	if set != k.current || set.interim || isCPU(set.backend) {
+		if trt.StatusOf(set.fault) == trt.Broken {
+			k.u.doom(set.fault) // whatever serves now
+		}
 		return
 	}
 	if time.Since(k.since) > k.u.pace.most {
@@ -219,16 +222,16 @@ func (k *keeper) broke(ctx context.Context, set *laneSet) {
 		a.parked, a.next = true, k.u.doom(err)
 	}
 	k.wanted = append(k.wanted, a) // what else is wanted is newer
-	k.u.fail(set.rel, err, a, k.u.spare != nil)
-	if k.u.spare == nil {
-		return
+	var spare *laneSet
+	if k.u.spare != nil {
+		var none error
+		if spare, none = k.u.openSpare(ctx, set.rel); none != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w; the CPU can't serve meanwhile: %w", err, none)
+		}
 	}
-	spare, err := k.u.openSpare(ctx, set.rel)
-	switch {
-	case err == nil:
+	k.u.fail(set.rel, err, a, spare != nil)
+	if spare != nil {
 		k.hand(spare)
-	case ctx.Err() == nil:
-		k.u.noSpare(set.rel, err)
 	}
 }
 

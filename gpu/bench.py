@@ -240,7 +240,7 @@ def calibration(b):
     if b.major >= 11:
         return
     t = b.table("3-calibration", "Scales: ours ÷ TensorRT's EntropyCalibrator2, the same images", "model", "tensors", "equal", "median ratio",
-                "least", "greatest", "within 5 %", "within 20 %", "ours only", "theirs only", "TensorRT seconds", "INT8 with ours", "with theirs")
+                "least", "greatest", "within 5 %", "within 20 %", "ours only", "theirs only", "TensorRT seconds (others beside)", "INT8 with ours", "with theirs")
     with concurrent.futures.ThreadPoolExecutor(b.options.jobs) as pool:
         rows = {pool.submit(compared, b, m): m for m in b.models if m.calibration}
         for done in concurrent.futures.as_completed(rows):

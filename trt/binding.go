@@ -187,7 +187,7 @@ func (b *Binding) Scores() []float32 { return b.scores }
 func (b *Binding) Registered() bool { return b.registered }
 
 // Graphs tells whether the last run was launched as a CUDA graph: a lane's first run
-// with a binding isn't.
+// isn't, nor is one of another number of images than the lane's last.
 func (b *Binding) Graphs() bool {
 	b.engine.mu.RLock()
 	defer b.engine.mu.RUnlock()

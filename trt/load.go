@@ -7,6 +7,11 @@ import (
 	"unsafe"
 )
 
+// Lanes is how many lanes an engine on a GPU has where [LoadOptions] don't say: two
+// overlap the copies of one run with the work on another, and a third hides what is
+// done between two runs of a lane.
+const Lanes = 3
+
 // maxLanes is the most that the C ABI allows.
 const maxLanes = 8
 
@@ -83,7 +88,7 @@ func Load(plan []byte, o LoadOptions) (*Engine, error) {
 	if cores == nil {
 		cores, lanes = []int{-1}, o.Lanes
 		if lanes == 0 {
-			lanes = 2
+			lanes = Lanes
 		}
 	}
 	s := &session{bindings: map[*bound]struct{}{}}

@@ -71,7 +71,7 @@ func TestMeasureLoads(t *testing.T) {
 	})
 }
 
-// How fast an engine runs by way of this package alone: with two lanes busy, and one
+// How fast an engine runs by way of this package alone: with all lanes busy, and one
 // run at a time.
 func TestMeasureRuns(t *testing.T) {
 	plan := measuredPlan(t)

@@ -33,7 +33,7 @@ func suiteFP32(t *testing.T, info trt.Info) {
 	made := build(t, plain(info))
 	runs(t, made, 1, 2e-3) // TF32 has 10 bits
 	e := load(t, made, trt.LoadOptions{})
-	if e.Batch() != 1 || e.Height() != side || e.Width() != side || e.Classes() != classes || e.Lanes() != 2 {
+	if e.Batch() != 1 || e.Height() != side || e.Width() != side || e.Classes() != classes || e.Lanes() != trt.Lanes {
 		t.Errorf("the engine takes %d images of %d×%d, gives %d classes, has %d lanes", e.Batch(), e.Width(), e.Height(), e.Classes(), e.Lanes())
 	}
 	if layers, err := e.Layers(); err != nil || len(layers) != len(made.Layers) {
@@ -92,8 +92,8 @@ func suiteBatch(t *testing.T, info trt.Info) {
 	job.Graph, job.Batch = graph(0), 4
 	made := build(t, job)
 	runs(t, made, 4, 2e-3)
-	e := load(t, made, trt.LoadOptions{Lanes: 1})
-	if e.Batch() != 4 || e.Lanes() != 1 {
+	e := load(t, made, trt.LoadOptions{Graphs: true})
+	if e.Batch() != 4 || e.Lanes() != trt.Lanes {
 		t.Errorf("batch %d, lanes %d", e.Batch(), e.Lanes())
 	}
 	for _, n := range []int{1, 3} {

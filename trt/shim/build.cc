@@ -123,9 +123,9 @@ nvinfer1::IOptimizationProfile *profile(IBuilder &builder, const Input &input, i
 }
 
 // Contexts that run beside each other share the profile, except in 8.5, where each needs
-// one of its own: there are as many as an engine has lanes by default.
+// one of its own: there are as many as an engine has lanes where Go doesn't say otherwise (trt.Lanes).
 void add_profiles(IBuilder &builder, IBuilderConfig &config, const Input &input, int32_t batch) {
-  constexpr int32_t lanes = 2;
+  constexpr int32_t lanes = 3;
   int32_t count = 1;
 #if NV_TENSORRT_MAJOR < 10
   if (found_version() < 80600) count = lanes;

@@ -1,5 +1,6 @@
 #include "calibrator.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -50,6 +51,11 @@ bool Feed::read() {
   while (have < pixels_.size()) {
     const ssize_t n = ::read(job_.images, pixels_.data() + have, pixels_.size() - have);
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) {
+      pollfd ready{job_.images, POLLIN, 0};
+      ::poll(&ready, 1, -1);
+      continue;
+    }
     if (n < 0) fail(SIGHTD_TRT_CACHE, "the calibration images can't be read: %s", strerror(errno));
     if (n == 0) break;
     have += static_cast<size_t>(n);

@@ -44,6 +44,7 @@ bool lasting(CUresult result) {
     case CUDA_ERROR_ECC_UNCORRECTABLE:
     case CUDA_ERROR_NVLINK_UNCORRECTABLE:
     case CUDA_ERROR_CONTEXT_IS_DESTROYED:
+    case CUDA_ERROR_UNKNOWN:  // such as a GPU that went away: little works after it
       return true;
     default:
       return false;

@@ -12,6 +12,7 @@
 
 #include "layout.h"
 #include "memory.h"
+#include "patience.h"
 
 namespace sightd {
 
@@ -33,7 +34,7 @@ struct Lane {
   uint64_t ran = 0;       // settings of the last run without a graph: the warm-up
 
   std::chrono::steady_clock::time_point started;
-  std::chrono::nanoseconds expected{0};  // what a run takes, from those before
+  Patience patience;
   sightd_trt_binding *busy = nullptr;
 };
 

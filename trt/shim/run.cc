@@ -153,26 +153,27 @@ void launch(const Driver &c, sightd_trt_binding &b, Lane &lane) {
   check(c.cuEventRecord(lane.done.get(), lane.stream.get()), "marking the end of a run");
 }
 
-// Waits for the lane's run. Being woken takes as long as a small network's run, so the
-// core is left to others until shortly before the end that is expected, and then the
-// event is asked again and again. A run that takes longer than others did is slept for.
+// Waits for the lane's run.
 void await(const Driver &c, Lane &lane) {
-  using std::chrono::microseconds;
   using Clock = std::chrono::steady_clock;
-  constexpr microseconds early(200), late(200);  // sleeping ends up to 100 µs late on a common kernel
+  const auto so_far = [&] { return Clock::now() - lane.started; };
   CUresult result = c.cuEventQuery(lane.done.get());
-  auto now = Clock::now();
-  if (result == CUDA_ERROR_NOT_READY) {
-    const auto rest = lane.started + lane.expected - now;
-    if (rest > early + late) std::this_thread::sleep_for(rest - early);
-    const auto patience = std::max(now, lane.started + lane.expected) + late;
-    while ((result = c.cuEventQuery(lane.done.get())) == CUDA_ERROR_NOT_READY && Clock::now() < patience) relax();
-    if (result == CUDA_ERROR_NOT_READY) result = c.cuEventSynchronize(lane.done.get());
-    now = Clock::now();
-    const auto took = now - lane.started;
-    lane.expected += (took - lane.expected) / (lane.expected.count() == 0 ? 1 : 8);
+  if (result != CUDA_ERROR_NOT_READY) {
+    lane.patience.ended_before(so_far());
   } else {
-    lane.expected = std::min<std::chrono::nanoseconds>(lane.expected, now - lane.started);  // it took no longer
+    const auto pause = lane.patience.sleep(so_far());
+    if (pause.count() > 0) {
+      std::this_thread::sleep_for(pause);
+      result = c.cuEventQuery(lane.done.get());
+    }
+    const bool slept_past = result != CUDA_ERROR_NOT_READY;
+    const auto asked = lane.patience.ask(so_far());
+    while (result == CUDA_ERROR_NOT_READY && so_far() < asked) {
+      relax();
+      result = c.cuEventQuery(lane.done.get());
+    }
+    if (result == CUDA_ERROR_NOT_READY) result = c.cuEventSynchronize(lane.done.get());
+    lane.patience.ended(so_far(), slept_past);
   }
   check(result, "running the engine");
 }
@@ -225,19 +226,25 @@ void unbind(sightd_trt_binding *b) {
   {
     const std::lock_guard<std::mutex> lock(b->engine->mutex);
     b->engine->bindings.erase(b);
-    for (sightd_trt_binding *other : b->engine->bindings)
+    for (sightd_trt_binding *other : b->engine->bindings) {
+      if (std::find(other->from.begin(), other->from.end(), b) == other->from.end()) continue;
+      // Its run may still read this one's memory; the result stays its own to wait for.
+      if (other->running != nullptr) cuda().cuEventSynchronize(other->running->done.get());
       std::replace(other->from.begin(), other->from.end(), static_cast<const sightd_trt_binding *>(b),
                    static_cast<const sightd_trt_binding *>(nullptr));
+    }
   }
   delete b;
 }
 
 void gather(sightd_trt_binding &b, int32_t image, const sightd_trt_binding *from) {
   if (image < 0 || image >= b.images) fail(SIGHTD_TRT_ARGUMENT, "image %d is asked for: 0 to %d", image, b.images - 1);
-  if (b.running != nullptr) fail(SIGHTD_TRT_ARGUMENT, "the binding is still running");
+  if (b.running != nullptr || (from != nullptr && from->running != nullptr))
+    fail(SIGHTD_TRT_ARGUMENT, "the binding is still running");
   if (from != nullptr && (from->engine != b.engine || from->images != 1))
     fail(SIGHTD_TRT_ARGUMENT, "an image is gathered from a binding of %s",
          from->engine != b.engine ? "another engine" : "several images");
+  const std::lock_guard<std::mutex> lock(b.engine->mutex);
   b.from[static_cast<size_t>(image)] = from;
 }
 
