@@ -17,6 +17,9 @@ import (
 
 type releaseCmd struct {
 	Pack    releasePackCmd    `cmd:"" help:"Check a model.yaml and pack it as a release."`
+	Keygen  releaseKeygenCmd  `cmd:"" help:"Make a minisign key pair for signing releases."`
+	Sign    releaseSignCmd    `cmd:"" help:"Sign a packed release, or a single file for one."`
+	Verify  releaseVerifyCmd  `cmd:"" help:"Tell what a daemon would say of a release's files and signature."`
 	Install releaseInstallCmd `cmd:"" help:"Install a release, in the running daemon or for its next start."`
 	Status  releaseStatusCmd  `cmd:"" help:"The releases of each model, and what became of them."`
 }

@@ -1,12 +1,10 @@
 package release
 
 import (
-	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"aead.dev/minisign"
 	"golang.org/x/mod/semver"
 )
 
@@ -17,7 +15,7 @@ type Policy struct {
 	Version          string // of this sightd; empty: not compared
 	RequireSignature bool
 	Keys             []TrustedKey
-	Revoked          []string // key ids, 16 hexadecimal digits
+	Revoked          []string // key ids in hexadecimal digits
 }
 
 // TrustedKey is a minisign public key, and the models that it may sign.
@@ -34,7 +32,7 @@ func (p Policy) Admit(r *Release) error {
 		return err
 	}
 	if p.RequireSignature {
-		if err := p.verify(r, m.Name); err != nil {
+		if _, err := p.VerifySignature(r); err != nil {
 			return err
 		}
 	}
@@ -58,41 +56,6 @@ func (p Policy) olderThan(wanted string) bool {
 		return false
 	}
 	return semver.Compare(strings.TrimSuffix(v, semver.Prerelease(v)+semver.Build(v)), "v"+wanted) < 0
-}
-
-func (p Policy) verify(r *Release, model string) error {
-	const wayOut = "or set releases.require_signature: false to take unsigned releases"
-	if len(p.Keys) == 0 {
-		return rejectf(NoTrustedKey, "releases must be signed, but no key is trusted: name the signer's public key under releases.keys, %s", wayOut)
-	}
-	if r.signature == nil {
-		return rejectf(BadSignature, "%s has no %s: sign its manifest, %s", r.from, SignatureName, wayOut)
-	}
-	var signature minisign.Signature
-	if err := signature.UnmarshalText(r.signature); err != nil {
-		return rejectf(BadSignature, "%s: %s is no minisign signature: %w", r.from, SignatureName, err)
-	}
-	id := fmt.Sprintf("%016X", signature.KeyID)
-	if slices.ContainsFunc(p.Revoked, func(revoked string) bool { return strings.EqualFold(revoked, id) }) {
-		return rejectf(NoTrustedKey, "%s is signed with key %s, which is revoked", r.from, id)
-	}
-	for _, trusted := range p.Keys {
-		key, err := minisign.PublicKeyFromFile(trusted.File)
-		if err != nil {
-			return fmt.Errorf("releases.keys: read %s: %w", trusted.File, err)
-		}
-		if key.ID() != signature.KeyID {
-			continue
-		}
-		if len(trusted.Names) > 0 && !matchesAny(trusted.Names, model) {
-			return rejectf(NoTrustedKey, "%s is signed with key %s, which is trusted for %s only, not for %s", r.from, id, strings.Join(trusted.Names, ", "), model)
-		}
-		if !minisign.Verify(key, r.raw, r.signature) {
-			return rejectf(BadSignature, "%s: the signature doesn't fit its manifest: one of them was changed", r.from)
-		}
-		return nil
-	}
-	return rejectf(NoTrustedKey, "%s is signed with key %s, which is none of releases.keys", r.from, id)
 }
 
 func matchesAny(patterns []string, name string) bool {
