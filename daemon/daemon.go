@@ -22,6 +22,7 @@ import (
 	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/release/inbox"
 	"github.com/sightd/sightd/systemd"
 )
 
@@ -60,6 +61,7 @@ type Daemon struct {
 	metrics   *metrics
 	servers   []server
 	notify    *systemd.Notifier
+	inbox     *inbox.Inbox // nil: none
 
 	installing sync.Mutex // one release at a time
 	noted      bool       // the retained topics are; of tell alone
@@ -136,6 +138,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		d.factories[m.Name] = d.openFactory(m)
 		d.units = append(d.units, d.newUnit(m, backend))
 	}
+	d.inbox = d.newInbox()
 	if err := d.listen(); err != nil {
 		return nil, err
 	}
@@ -236,6 +239,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			d.log.Warn("systemd", "err", err)
 		}
 	}()
+	emptied := d.watchInbox(work)
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
@@ -244,6 +248,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	err := d.pipeline(work)
 	cancel()
 	<-told
+	<-emptied
 
 	_ = d.notify.Stopping()
 	stopMQTT(err == nil && d.opts.UntilEnd)

@@ -3,6 +3,8 @@ package daemon
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sightd/sightd/release"
 )
 
 // metrics are what /metrics shows. Counters are read from the status when they
@@ -58,6 +60,8 @@ var (
 	descEstimate    = desc("engine_build_estimate_seconds", "What the build that is under way takes, by earlier ones; 0 where that isn't known.", "model")
 	descDamaged     = desc("engine_damaged_total", "Stored engines that couldn't be used and were built again.", "model")
 	descTensorRT    = desc("tensorrt_errors_total", "Errors that TensorRT logged, beside those of builds.")
+	descDrops       = desc("inbox_drops_total", "Drops that were installed or rejected, by the rejection's code.", "state", "code")
+	descInboxOK     = desc("inbox_ok", "1 while the inbox can be read, watched and written.")
 	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
 	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
 	descQueued      = desc("mqtt_events_queued", "Events that wait for the broker.")
@@ -68,7 +72,7 @@ func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descBuildInfo, descCaptured, descDropped, descRestarts, descCamErrors, descOnline, descClassified,
 		descModelErrors, descServing, descCoverage, descBuild,
-		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT, descConnected, descPublished, descQueued, descLost,
+		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT, descDrops, descInboxOK, descConnected, descPublished, descQueued, descLost,
 	} {
 		ch <- d
 	}
@@ -112,6 +116,13 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descDamaged, m.Damaged, m.Name)
 	}
 	count(descTensorRT, s.TensorRTErrors)
+	if s.Inbox != nil {
+		count(descDrops, s.Inbox.Staged, string(release.Staged), "")
+		for code, n := range s.Inbox.Rejected {
+			count(descDrops, n, string(release.Rejected), string(code))
+		}
+		gauge(descInboxOK, truth(s.Inbox.Error == ""))
+	}
 	gauge(descConnected, truth(s.MQTT.Connected))
 	count(descPublished, s.MQTT.Published)
 	gauge(descQueued, float64(s.MQTT.Queued))

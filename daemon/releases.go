@@ -162,25 +162,35 @@ func (d *Daemon) install(archive io.Reader) error {
 		return err
 	}
 	defer rel.Close()
+	name, number := rel.Spec.Name, rel.Spec.Release
+	if _, err := d.take(rel); err != nil {
+		d.log.Warn("release refused", "model", name, "release", number, "code", release.CodeOf(err), "err", err)
+		return err
+	}
+	d.log.Info("release installed", "model", name, "release", number)
+	return nil
+}
+
+// take puts a release, however it came, into the store and has its model go over
+// to it when it is ready. It logs nothing: who brought the release does.
+func (d *Daemon) take(rel *release.Release) (*release.Entry, error) {
 	name := rel.Spec.Name
 	i := slices.IndexFunc(d.units, func(u *unit) bool { return u.name == name })
 	if i < 0 {
-		return fmt.Errorf("the configuration has no model %s: add it under models", name)
+		return nil, &release.Rejection{Code: release.UnknownModel, Err: fmt.Errorf("the configuration has no model %s: add it under models", name)}
 	}
 	d.installing.Lock()
 	defer d.installing.Unlock()
 	entry, err := d.store.Install(rel, d.cfg.Policy(d.opts.Version), d.factories[name].number())
 	if err != nil {
-		d.log.Warn("release refused", "model", name, "release", rel.Spec.Release, "code", release.CodeOf(err), "err", err)
-		return err
+		return nil, err
 	}
-	d.log.Info("release installed", "model", name, "release", entry.Number)
 	installed, err := d.store.Get(name, entry.Number)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.units[i].offer(installed)
-	return nil
+	return entry, nil
 }
 
 // Releases returns what is installed and what became of it.

@@ -113,6 +113,10 @@ func (d *Daemon) Status() Status {
 			s.MQTT.Oldest = time.Since(m.Oldest).Seconds()
 		}
 	}
+	if d.inbox != nil {
+		in := d.inbox.Status()
+		s.Inbox = &in
+	}
 	s.Ready = len(s.Reasons) == 0
 	for _, u := range d.units {
 		s.Models = append(s.Models, u.Status())

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/sightd/sightd/release/inbox"
 )
 
 // Status is what the daemon says of itself: GET /api/v1/status, the control
@@ -19,6 +21,7 @@ type Status struct {
 	Models  []ModelStatus  `json:"models"`
 	Cameras []CameraStatus `json:"cameras"`
 	MQTT    MQTTStatus     `json:"mqtt"`
+	Inbox   *inbox.Status  `json:"inbox,omitempty"`
 
 	TensorRTErrors uint64 `json:"tensorrt_errors,omitempty"` // that it logged in this process
 }

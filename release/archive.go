@@ -96,7 +96,7 @@ func unpack(from io.Reader, dir string) error {
 	defer z.Close()
 	unpacked := &counter{from: z, check: func(n int64) error {
 		if n > maxUnpacked || n > freeRatio && n/maxRatio > packed.n {
-			return fmt.Errorf("it grows to more than %d times its size or %d GiB, which no release does", maxRatio, maxUnpacked>>30)
+			return grows{fmt.Errorf("it grows to more than %d times its size or %d GiB, which no release does", maxRatio, maxUnpacked>>30)}
 		}
 		return nil
 	}}
@@ -106,7 +106,7 @@ func unpack(from io.Reader, dir string) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("not a whole tar in zstd: %w", err)
+			return notWhole(err)
 		}
 		if count++; count > 2*maxFiles {
 			return fmt.Errorf("more than %d entries", 2*maxFiles)
@@ -141,11 +141,33 @@ func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 	} else if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, content)
+	if _, err = io.Copy(f, content); err != nil {
+		err = notWhole(err)
+	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
 	return err
+}
+
+// damaged says that an archive ends too early or can't be decoded: of one that
+// is still being copied that is no wonder.
+type damaged struct{ error }
+
+func (d damaged) Unwrap() error { return d.error }
+
+// grows says that an archive is larger than it may be.
+type grows struct{ error }
+
+// notWhole marks an error of reading an archive's tar, unless it is one of a
+// limit or of a disk.
+func notWhole(err error) error {
+	var limit grows
+	var system *fs.PathError
+	if errors.As(err, &limit) || errors.As(err, &system) {
+		return err
+	}
+	return damaged{fmt.Errorf("not a whole tar in zstd: %w", err)}
 }
 
 // makeDirs makes a directory and those above it.

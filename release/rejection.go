@@ -23,6 +23,7 @@ const (
 	NeedsNewerSightd Code = "needs-newer-sightd"
 	NoTrustedKey     Code = "no-trusted-key"
 	BadSignature     Code = "bad-signature"
+	UnknownModel     Code = "unknown-model" // no model of the configuration has its name
 )
 
 // Rejection is the error of a release that is refused for what it is. Other

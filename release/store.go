@@ -78,6 +78,14 @@ func (s *Store) OpenArchive(name string, from io.Reader) (*Release, error) {
 // installed before and above that of the factory release (0: none), and its
 // parts fit each other.
 func (s *Store) Install(r *Release, p Policy, factory int) (*Entry, error) {
+	entry, err := s.install(r, p, factory)
+	if err != nil && r.temp != "" {
+		err = unplaced{err, r.dir, r.from}
+	}
+	return entry, err
+}
+
+func (s *Store) install(r *Release, p Policy, factory int) (*Entry, error) {
 	if err := p.Admit(r); err != nil {
 		return nil, err
 	}

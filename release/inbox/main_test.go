@@ -1,0 +1,15 @@
+package inbox
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(fullDisk); dir != "" {
+		os.Exit(receiveOnFullDisk())
+	}
+	goleak.VerifyTestMain(m)
+}
