@@ -88,6 +88,11 @@ func unpack(from io.Reader, dir string) error {
 		return err
 	}
 	defer root.Close()
+	return eachEntry(from, func(header *tar.Header, content io.Reader) error { return unpackEntry(root, header, content) })
+}
+
+// eachEntry calls do for each entry of a tar in zstd, until it says io.EOF.
+func eachEntry(from io.Reader, do func(*tar.Header, io.Reader) error) error {
 	packed := &counter{from: from}
 	z, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
@@ -111,7 +116,9 @@ func unpack(from io.Reader, dir string) error {
 		if count++; count > 2*maxFiles {
 			return fmt.Errorf("more than %d entries", 2*maxFiles)
 		}
-		if err := unpackEntry(root, header, t); err != nil {
+		if err := do(header, t); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -41,9 +40,9 @@ func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Polic
 		}
 	}()
 	if strings.HasSuffix(name, ArchiveSuffix) {
-		unpacked, err := d.unpack()
+		unpacked, err := s.unpack(d, p)
 		if err != nil {
-			return nil, nil, err
+			return nil, d.manifest, err
 		}
 		defer unpacked.Close()
 	}
@@ -62,48 +61,35 @@ type drop struct {
 	manifest *Manifest
 }
 
-// unpack puts an archive's files where they are staged, and has d read them
-// there.
-func (d *drop) unpack() (*os.Root, error) {
-	f, err := openInside(d.root, d.below, d.at)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	from := &stoppable{ctx: d.ctx, from: f, at: d.at}
-	err = unpack(from, d.temp)
-	var part damaged
-	switch {
-	case from.err != nil:
-		return nil, from.err
-	case errors.As(err, &part):
-		// A copy that goes on ends early; whatever else it may be may be, too.
-		return nil, &Incomplete{Err: reason(d.at, err), Wrong: !errors.Is(err, io.ErrUnexpectedEOF)}
-	case err != nil:
-		return nil, reason(d.at, err)
-	}
-	entries, err := os.ReadDir(d.temp)
-	if err != nil {
-		return nil, err
-	}
-	if len(entries) == 0 {
-		return nil, wrong(rejectf(BadArchive, "%s is empty", d.at))
-	}
-	if len(entries) == 1 && entries[0].IsDir() {
-		d.to = filepath.Join(d.temp, entries[0].Name())
-	}
-	if d.root, err = os.OpenRoot(d.to); err != nil {
-		return nil, err
-	}
-	d.below, d.unpacked = ".", true
-	return d.root, nil
-}
-
 func (s *Store) receive(d *drop, p Policy) (*Release, error) {
 	raw, err := d.read(ManifestName, maxManifest)
 	if err != nil {
 		return nil, err
 	}
+	signature, err := d.read(SignatureName, maxSignature)
+	var more *Incomplete
+	if err != nil && !(errors.As(err, &more) && CodeOf(err) == MissingFile) {
+		return nil, err
+	}
+	// Before anything is copied: an unsigned drop gets no room on this disk.
+	r, err := s.admit(d, raw, signature, p)
+	if err != nil {
+		return nil, err
+	}
+	m := r.manifest
+	if err := s.collect(d, m); err != nil {
+		return nil, err
+	}
+	r.locate()
+	if err := r.readLabels(); err != nil {
+		return nil, unquoted(filepath.Join(d.at, m.Labels), BadLabels, err)
+	}
+	return r, nil
+}
+
+// admit makes a release, its files yet to come, of a manifest and its signature
+// (nil: none).
+func (s *Store) admit(d *drop, raw, signature []byte, p Policy) (*Release, error) {
 	at := filepath.Join(d.at, ManifestName)
 	m, err := ParseManifest(at, raw)
 	if err != nil {
@@ -118,24 +104,11 @@ func (s *Store) receive(d *drop, p Policy) (*Release, error) {
 	if have, err := os.ReadFile(installed); err == nil && string(have) == string(raw) {
 		return nil, s.installed(m)
 	}
-	r := &Release{Spec: m.Spec, dir: d.to, from: d.at, packed: true, manifest: m, raw: raw, temp: d.temp}
-	r.signature, err = d.read(SignatureName, maxSignature)
-	var more *Incomplete
-	if err != nil && !(errors.As(err, &more) && CodeOf(err) == MissingFile) {
-		return nil, err
-	}
-	// Before anything is copied: an unsigned drop gets no room on this disk.
+	r := &Release{Spec: m.Spec, dir: d.to, from: d.at, packed: true, manifest: m, raw: raw, signature: signature, temp: d.temp}
 	if err := p.Admit(r); CodeOf(err) == BadSignature {
 		return nil, wrong(err) // it may be the one after, or the one before
 	} else if err != nil {
 		return nil, err
-	}
-	if err := s.collect(d, m); err != nil {
-		return nil, err
-	}
-	r.locate()
-	if err := r.readLabels(); err != nil {
-		return nil, unquoted(filepath.Join(d.at, m.Labels), BadLabels, err)
 	}
 	return r, nil
 }

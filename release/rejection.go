@@ -23,6 +23,7 @@ const (
 	NeedsNewerSightd Code = "needs-newer-sightd"
 	NoTrustedKey     Code = "no-trusted-key"
 	BadSignature     Code = "bad-signature"
+	Unsupported      Code = "unsupported"   // by this version
 	UnknownModel     Code = "unknown-model" // no model of the configuration has its name
 )
 

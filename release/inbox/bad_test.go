@@ -119,6 +119,18 @@ func TestBadDropsAreRejectedWithOneReason(t *testing.T) {
 	}
 }
 
+func TestAFIFOForAFolderHangsNothing(t *testing.T) {
+	t.Parallel()
+	b := open(t, quick())
+	dir := packed(t, 2)
+	must(t, os.RemoveAll(filepath.Join(dir, "golden")))
+	must(t, unix.Mkfifo(filepath.Join(dir, "golden"), 0o666))
+	must(t, os.Rename(dir, b.path("a")))
+	b.wait(t, "a", release.Received, release.MissingFile)
+	must(t, os.Rename(packed(t, 2), b.path("b")))
+	b.wait(t, "b", release.Staged, "")
+}
+
 func TestAHalfWrittenDropWaits(t *testing.T) {
 	t.Parallel()
 	b := open(t, quick())

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -144,9 +145,6 @@ func TestADropIsInstalledHoweverItComes(t *testing.T) {
 				}
 				o.Return = 10 * time.Millisecond
 				o.Patience = time.Hour // whatever comes late, nothing is rejected on the way
-				if name == "directory exchanged for another" {
-					o.Rescan = 50 * time.Millisecond
-				}
 				b := open(t, o)
 				eventually(t, "it is watched", func() bool { _, err := os.Stat(b.dir); return err == nil })
 				dir := packed(t, 7)
@@ -176,8 +174,30 @@ func TestAnArchiveIsInstalledWhenItIsWhole(t *testing.T) {
 	b.wait(t, "a.tar.zst", release.Received, release.BadArchive)
 	write(t, b.path("a.tar.zst"), string(whole))
 	b.wait(t, "a.tar.zst", release.Staged, "")
+	write(t, b.path("c.cache"), "a cache by itself")
+	b.wait(t, "c.cache", release.Rejected, release.Unsupported)
 	write(t, b.path("b.tar.zst"), "no archive at all, and it stays so")
 	b.wait(t, "b.tar.zst", release.Rejected, release.BadArchive)
+}
+
+// However far a copy has come, it is never taken for an archive that is bad.
+func TestEveryPartOfAnArchiveIsIncomplete(t *testing.T) {
+	t.Parallel()
+	whole := archive(t, packed(t, 3))
+	dir := t.TempDir()
+	store, err := release.OpenStore(t.TempDir())
+	must(t, err)
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	defer root.Close()
+	for n := 0; n < len(whole)-16; n += 1 + n/16 {
+		write(t, filepath.Join(dir, "a.tar.zst"), string(whole[:n]))
+		_, _, err := store.Receive(t.Context(), root, "a.tar.zst", release.Policy{Device: "box"})
+		var more *release.Incomplete
+		if !errors.As(err, &more) || more.Wrong && n > 0 {
+			t.Errorf("%d of %d bytes: %v", n, len(whole), err)
+		}
+	}
 }
 
 func TestADeltaTakesTheRestFromAnInstalledRelease(t *testing.T) {

@@ -68,7 +68,9 @@ type Inbox struct {
 
 // drop is what is known of a drop.
 type drop struct {
-	print   string    // of what it looked like
+	head    string    // of what its manifest looked like
+	files   []string  // that it consists of, by that manifest
+	print   string    // of what all of it looked like
 	touched time.Time // when something last happened to it
 	again   bool      // it is to be looked at although nothing happened
 	wrong   error     // why it is rejected unless something happens; nil: nothing is wrong
@@ -151,7 +153,7 @@ func (i *Inbox) work(ctx context.Context) {
 	if !scan && len(names) == 0 {
 		return
 	}
-	root, err := os.OpenRoot(i.o.Dir)
+	root, err := openRoot(i.o.Dir)
 	if err != nil {
 		clear(i.due)
 		i.scanAt = now.Add(i.o.Rescan)
@@ -190,6 +192,18 @@ func (i *Inbox) work(ctx context.Context) {
 		i.say("watch", i.watch.failed)
 	}
 	i.publish()
+}
+
+// openRoot opens a directory, and doesn't wait where it is something else.
+func openRoot(dir string) (*os.Root, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s is no directory", dir)
+	}
+	return os.OpenRoot(dir)
 }
 
 func (i *Inbox) list(root *os.Root) ([]string, error) {

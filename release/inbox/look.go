@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,22 +24,34 @@ func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
 		return
 	}
 	archive := strings.HasSuffix(name, release.ArchiveSuffix)
-	if err != nil || !archive && !info.IsDir() && info.Mode().Type() != fs.ModeSymlink {
+	if err != nil || !archive && !bare(name) && !info.IsDir() && info.Mode().Type() != fs.ModeSymlink {
 		return // some other file
 	}
 	d := i.drops[name]
+	if d == nil && len(i.drops) >= maxDrops {
+		return // which the next scan says
+	}
 	if d == nil {
 		d = &drop{touched: time.Now(), said: map[release.Code]bool{}}
 		i.drops[name] = d
 	}
-	files := release.NamedFiles(root, name)
-	if !archive {
-		i.watchDirs(root, name, files)
-	}
-	print, newest := fingerprint(root, append(files, name))
 	if d.unsaid {
 		i.write(root, d)
 	}
+	if bare(name) && info.Mode().IsRegular() {
+		i.reject(root, d, name, Result{}, errBare)
+		return
+	}
+	// A manifest is parsed again only where there is another.
+	head, _ := fingerprint(root, []string{name, path.Join(name, release.ManifestName)})
+	if d.head != head {
+		d.head, d.files = head, release.NamedFiles(root, name)
+	}
+	if !archive {
+		i.watchDirs(root, name, d.files)
+	}
+	print, newest := fingerprint(root, d.files)
+	print += head
 	now := time.Now()
 	if print != d.print {
 		d.touched, d.again = now, true
@@ -60,6 +73,14 @@ func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
 	if d.wrong != nil {
 		i.due[name] = earlier(i.due[name], d.touched.Add(i.o.Patience))
 	}
+}
+
+var errBare = &release.Rejection{Code: release.Unsupported, Err: errors.New(
+	"this version takes no caches, models and engines by themselves: pack a release with the new file, with a higher number; what hasn't changed may be left out of its directory")}
+
+// bare is whether a name is that of one file of a release.
+func bare(name string) bool {
+	return slices.Contains([]string{".cache", ".onnx", ".engine"}, path.Ext(name))
 }
 
 func earlier(a, b time.Time) time.Time {
