@@ -33,7 +33,7 @@ func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Polic
 	if err != nil {
 		return nil, nil, s.hint(err)
 	}
-	d := &drop{ctx: ctx, root: root, below: name, at: filepath.Join(root.Name(), name), temp: temp, to: temp}
+	d := &incoming{ctx: ctx, root: root, below: name, at: filepath.Join(root.Name(), name), temp: temp, to: temp}
 	defer func() {
 		if err != nil {
 			err = errors.Join(s.hint(err), os.RemoveAll(temp))
@@ -50,8 +50,8 @@ func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Polic
 	return r, d.manifest, err
 }
 
-// drop is a drop that is being received.
-type drop struct {
+// incoming is a drop that is being received.
+type incoming struct {
 	ctx      context.Context
 	root     *os.Root // to read from
 	below    string   // its path there
@@ -61,7 +61,7 @@ type drop struct {
 	manifest *Manifest
 }
 
-func (s *Store) receive(d *drop, p Policy) (*Release, error) {
+func (s *Store) receive(d *incoming, p Policy) (*Release, error) {
 	raw, err := d.read(ManifestName, maxManifest)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (s *Store) receive(d *drop, p Policy) (*Release, error) {
 
 // admit makes a release, its files yet to come, of a manifest and its signature
 // (nil: none).
-func (s *Store) admit(d *drop, raw, signature []byte, p Policy) (*Release, error) {
+func (s *Store) admit(d *incoming, raw, signature []byte, p Policy) (*Release, error) {
 	at := filepath.Join(d.at, ManifestName)
 	m, err := ParseManifest(at, raw)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *Store) installed(m *Manifest) error {
 }
 
 // collect brings the manifest's files to where they are staged.
-func (s *Store) collect(d *drop, m *Manifest) error {
+func (s *Store) collect(d *incoming, m *Manifest) error {
 	have, err := s.files(m.Name)
 	if err != nil {
 		return err

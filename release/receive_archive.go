@@ -14,7 +14,7 @@ import (
 // unpack puts an archive's files where they are staged, and has d read them
 // there. Before anything is written it looks whether the release is one that
 // would be taken: that costs no room on the disk.
-func (s *Store) unpack(d *drop, p Policy) (*os.Root, error) {
+func (s *Store) unpack(d *incoming, p Policy) (*os.Root, error) {
 	f, err := openInside(d.root, d.below, d.at)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (s *Store) unpack(d *drop, p Policy) (*os.Root, error) {
 }
 
 // packed is the error of a drop whose archive can't be read.
-func (d *drop) packed(from *stoppable, err error) error {
+func (d *incoming) packed(from *stoppable, err error) error {
 	var part damaged
 	switch {
 	case from.err != nil:
@@ -63,7 +63,7 @@ func (d *drop) packed(from *stoppable, err error) error {
 
 // glance reads an archive's manifest and signature, which stand at its top or in
 // one directory there.
-func (d *drop) glance(f io.Reader) (raw, signature []byte, err error) {
+func (d *incoming) glance(f io.Reader) (raw, signature []byte, err error) {
 	from := &stoppable{ctx: d.ctx, from: f, at: d.at}
 	var found [2]map[string][]byte // by depth
 	found[0], found[1] = map[string][]byte{}, map[string][]byte{}

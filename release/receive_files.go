@@ -19,7 +19,7 @@ import (
 
 // awaited tells by sizes alone what of the drop isn't there, before anything of
 // it is read.
-func (d *drop) awaited(m *Manifest, names []string, have map[FileInfo]string) error {
+func (d *incoming) awaited(m *Manifest, names []string, have map[FileInfo]string) error {
 	var total int64
 	var lacking, long []string
 	for _, name := range names {
@@ -66,7 +66,7 @@ func few(names []string) string {
 }
 
 // bring has a file of the drop staged.
-func (d *drop) bring(name string, want FileInfo) error {
+func (d *incoming) bring(name string, want FileInfo) error {
 	at := filepath.Join(d.at, filepath.FromSlash(name))
 	f, err := openInside(d.root, path.Join(d.below, name), at)
 	if err != nil {
@@ -85,7 +85,7 @@ func (d *drop) bring(name string, want FileInfo) error {
 }
 
 // borrow stages a file of an installed release in place of the drop's.
-func (d *drop) borrow(from, name string, want FileInfo) error {
+func (d *incoming) borrow(from, name string, want FileInfo) error {
 	f, err := os.Open(from)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (d *drop) borrow(from, name string, want FileInfo) error {
 	return err
 }
 
-func (d *drop) write(name string, from io.Reader, at string, want FileInfo) error {
+func (d *incoming) write(name string, from io.Reader, at string, want FileInfo) error {
 	to := filepath.Join(d.to, filepath.FromSlash(name))
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (d *drop) write(name string, from io.Reader, at string, want FileInfo) erro
 	return err
 }
 
-func (d *drop) read(name string, limit int64) ([]byte, error) {
+func (d *incoming) read(name string, limit int64) ([]byte, error) {
 	at := filepath.Join(d.at, name)
 	f, err := openInside(d.root, path.Join(d.below, name), at)
 	if err != nil {
@@ -180,7 +180,7 @@ func NamedFiles(root *os.Root, name string) []string {
 		return []string{name}
 	}
 	all := []string{path.Join(name, ManifestName), path.Join(name, SignatureName)}
-	d := &drop{ctx: context.Background(), root: root, below: name}
+	d := &incoming{ctx: context.Background(), root: root, below: name}
 	raw, err := d.read(ManifestName, maxManifest)
 	if err != nil {
 		return all
@@ -205,7 +205,7 @@ func IdentityOf(root *os.Root, name string) string {
 	if strings.HasSuffix(name, ArchiveSuffix) {
 		return ""
 	}
-	d := &drop{ctx: context.Background(), root: root, below: name}
+	d := &incoming{ctx: context.Background(), root: root, below: name}
 	raw, err := d.read(ManifestName, maxManifest)
 	if err != nil {
 		return ""
