@@ -44,7 +44,7 @@ func stopped(t *testing.T) string {
 // prepare makes a state directory as a daemon leaves it.
 func prepare(t *testing.T, state string) {
 	t.Helper()
-	for _, sub := range []string{"engines", "releases", "staging"} {
+	for _, sub := range []string{"engines", "inbox", "releases", "staging"} {
 		if err := os.MkdirAll(filepath.Join(state, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
