@@ -68,7 +68,8 @@ func (i *Inbox) publish() {
 	i.status.Drops = all
 }
 
-// tell makes a result known, once.
+// tell makes a result known, once: last by the file beside the drop, so that who
+// waits for that finds it everywhere.
 func (i *Inbox) tell(root *os.Root, d *drop, r Result) {
 	before := d.result
 	if before.State == r.State && before.Code == r.Code && before.Reason == r.Reason && before.Number == r.Number {
@@ -77,8 +78,12 @@ func (i *Inbox) tell(root *os.Root, d *drop, r Result) {
 	r.Since = time.Now().UTC().Truncate(time.Second)
 	d.result = r
 	i.log(d, r)
-	i.write(root, d)
+	i.count(r)
 	i.publish()
+	i.write(root, d)
+}
+
+func (i *Inbox) count(r Result) {
 	if r.known {
 		return
 	}
