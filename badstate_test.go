@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/internal/testenv"
 )
 
 // disk mounts a file system of 1 MiB at dir. That takes root.
@@ -27,22 +27,6 @@ func disk(t *testing.T, dir string) {
 			t.Error(err)
 		}
 	})
-}
-
-// fill leaves no byte free on the file system of dir.
-func fill(t *testing.T, dir string) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(dir, "filling"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
 }
 
 // protect makes dir read-only.
@@ -89,7 +73,7 @@ func TestStateDirectoryThatIsFull(t *testing.T) {
 	config, state := serviceConfig(t, "test:bars", "releases: {require_signature: false}\n")
 	disk(t, state)
 	prepare(t, state)
-	fill(t, state)
+	testenv.Fill(t, state)
 	unchanged(t, filepath.Dir(config))
 
 	t.Run("to build an engine in", func(t *testing.T) {
@@ -113,7 +97,7 @@ func TestADiskThatIsFullOfAllButTensorRTsEngine(t *testing.T) {
 	s := startServiceIn(t, []string{"SIGHTD_TENSORRT="}, config)
 	s.when("the CPU serves", func(s *daemon.Status) bool { return s.Models[0].Frames > 0 })
 	s.stop(syscall.SIGTERM)
-	fill(t, state)
+	testenv.Fill(t, state)
 	s = onDouble(t, config)
 	m := s.when("the build has failed and the CPU serves", func(s *daemon.Status) bool {
 		return byTheCPU(s) && s.Models[0].Builds["failed"] > 0
@@ -138,7 +122,7 @@ func TestADaemonRunsOnAFullDisk(t *testing.T) {
 	disk(t, state)
 	for _, full := range []bool{false, true} {
 		if full {
-			fill(t, state)
+			testenv.Fill(t, state)
 		}
 		if o := program(t, "run", "-c", config, "--until-end"); o.status != 0 {
 			t.Fatalf("full %v: exit status %d:\n%s", full, o.status, o.stderr)

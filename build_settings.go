@@ -113,7 +113,7 @@ func (c *buildCmd) daemons(flags daemon.ModelOptions, rel *release.Release) (dae
 // notes says what was built otherwise than one may think.
 func (c *buildCmd) notes(a *app, m *daemon.Model) {
 	if m.WhyNot != "" {
-		a.note("tensorrt isn't used: " + withoutOpen(m.WhyNot))
+		a.note("tensorrt isn't used: " + daemon.Unopened(m.WhyNot))
 	}
 	c.note(a, m.Backend, c.forTensorRT()...)
 	p := m.TensorRT

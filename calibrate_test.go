@@ -291,7 +291,7 @@ func TestAFullDiskLeavesTheCacheAsItWas(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "disk")
 	disk(t, dir)
 	out := write(t, filepath.Join(dir, "calib.cache"), []byte("what was there"))
-	fill(t, dir)
+	testenv.Fill(t, dir)
 	unchanged(t, dir)
 	o := program(t, "calibrate", spec, "--images", images, "-o", out)
 	if o.status != 1 {

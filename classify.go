@@ -83,15 +83,12 @@ func (f modelFlags) note(a *app, backend string, more ...string) {
 	}
 	var none *daemon.NotInstalled
 	if _, err := daemon.FindTensorRT(a.ctx, ""); err != nil && !errors.As(err, &none) { // found once a process
-		a.note("tensorrt isn't used: " + withoutOpen(err.Error()))
+		a.note("tensorrt isn't used: " + daemon.Unopened(err.Error()))
 	}
 	if given := append(f.forTensorRT(), more...); len(given) > 0 {
 		a.note(strings.Join(given, ", ") + ": without effect on the CPU")
 	}
 }
-
-// withoutOpen is what is said of a TensorRT that doesn't open, where that is known.
-func withoutOpen(text string) string { return strings.TrimPrefix(text, "tensorrt: open: ") }
 
 // open opens a release and its model. Progress goes to standard error.
 func (f modelFlags) open(a *app, path string, precision string) (*release.Release, *daemon.Model, error) {

@@ -153,7 +153,7 @@ func (d *doctor) tensorRT(cfg *daemon.Config) {
 		}
 		return
 	}
-	text := withoutOpen(err.Error())
+	text := daemon.Unopened(err.Error())
 	remedy := "use back end ort, or mend what the message names"
 	state := checkWarning // there, and it doesn't work
 	var none *daemon.NotInstalled

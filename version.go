@@ -36,7 +36,7 @@ func tensorRT(a *app) backEnd {
 		b.Version = info.TensorRT.String()
 	}
 	if err != nil {
-		b.Reason = withoutOpen(err.Error())
+		b.Reason = daemon.Unopened(err.Error())
 		return b
 	}
 	b.Found, b.Device, b.Library = true, info.Device.Name, info.Library

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/trt"
 )
 
@@ -31,11 +32,7 @@ func apart(t *testing.T) bool {
 	}
 	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
 	c.Env = append(os.Environ(), variable+"="+t.Name())
-	c.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
+	testenv.OwnMounts(c)
 	out, err := c.CombinedOutput()
 	switch {
 	case c.ProcessState == nil || strings.Contains(string(out), none):
@@ -60,24 +57,6 @@ func smallDisk(t *testing.T, dir string) {
 			t.Error(err)
 		}
 	})
-}
-
-// fill leaves no byte free on the file system of a folder, until the file that it
-// returns is removed.
-func fill(t *testing.T, dir string) string {
-	t.Helper()
-	f, err := os.Create(filepath.Join(dir, "filling"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
-	return f.Name()
 }
 
 // left are the names in a folder.
@@ -128,7 +107,7 @@ func TestAFullDiskLeavesNothingOfABuild(t *testing.T) {
 			s, b := testStore(t), &filler{}
 			smallDisk(t, s.Dir)
 			var filling string
-			makes(b, func() { filling = fill(t, s.Dir) })
+			makes(b, func() { filling = testenv.Fill(t, s.Dir) })
 			_, err := s.Open(t.Context(), b, preparedOf("graph"), nil)
 			var off *ErrBackOff
 			if !errors.As(err, &off) || off.Refused || time.Until(off.Until) > time.Minute || time.Until(off.Until) < 50*time.Second {
@@ -169,7 +148,7 @@ func TestTheCPUServesUntilThereIsRoomForTheEngine(t *testing.T) {
 	b := &scripted{name: "tensorrt", lanes: 1}
 	b.building = func(_ context.Context, n int, _ func(BuildProgress)) error {
 		if n == 1 {
-			filling = fill(t, filepath.Join(c.StateDir, "engines"))
+			filling = testenv.Fill(t, filepath.Join(c.StateDir, "engines"))
 		}
 		select {
 		case <-room:

@@ -237,6 +237,11 @@ func writeProbe(engines string, n probeNote, log *slog.Logger) {
 	}
 }
 
+// Unopened is why TensorRT doesn't open, where it is said that it is about that.
+func Unopened(why string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(why, "tensorrt: "), "open: ")
+}
+
 var saidWhyNot sync.Once
 
 // sayWhyNot says once a process why auto isn't TensorRT.
@@ -247,6 +252,6 @@ func sayWhyNot(log *slog.Logger, err error) {
 		if errors.As(err, &none) {
 			level = slog.LevelInfo
 		}
-		log.Log(context.Background(), level, "tensorrt isn't used: "+err.Error())
+		log.Log(context.Background(), level, "tensorrt isn't used: "+Unopened(err.Error()))
 	})
 }

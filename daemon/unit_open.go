@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"strings"
 	"sync"
 
 	"github.com/sightd/sightd/dla"
@@ -43,7 +42,7 @@ func (u *unit) prepare(b Backend, rel *release.Release) (*Prepared, error) {
 // had: why auto isn't TensorRT, "" where the CPU was asked for. A machine without any
 // TensorRT is as it should be.
 func onCPU(w dla.Wish, why string) string {
-	unused := "TensorRT isn't used: " + strings.TrimPrefix(why, "tensorrt: ")
+	unused := "TensorRT isn't used: " + Unopened(why)
 	cause := unused
 	if why == "" {
 		cause = "inference.backend is ort"

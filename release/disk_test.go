@@ -6,10 +6,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sightd/sightd/internal/testenv"
 )
 
 // installOn names the variable by which the test program, started anew in a
@@ -27,11 +28,7 @@ func TestStateDirectoryThatCannotTakeARelease(t *testing.T) {
 			dir := t.TempDir()
 			c := exec.Command(os.Args[0], dir, packed(t))
 			c.Env = append(os.Environ(), installOn+"="+disk)
-			c.SysProcAttr = &syscall.SysProcAttr{
-				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-			}
+			testenv.OwnMounts(c)
 			out, err := c.CombinedOutput()
 			if strings.Contains(string(out), "no namespace:") || c.ProcessState == nil {
 				t.Skipf("no mount namespace to be had here: %v %s", err, out)

@@ -7,12 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/release"
 )
 
@@ -231,11 +231,7 @@ func TestAFullStagingIsNoFaultOfTheDrop(t *testing.T) {
 	state := t.TempDir()
 	c := exec.Command(os.Args[0], packed(t, 2))
 	c.Env = append(os.Environ(), fullDisk+"="+state)
-	c.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
+	testenv.OwnMounts(c)
 	out, err := c.CombinedOutput()
 	if strings.Contains(string(out), "no namespace:") || c.ProcessState == nil {
 		t.Skipf("no mount namespace to be had here: %v %s", err, out)
