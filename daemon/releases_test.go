@@ -128,7 +128,7 @@ func installWhileStopped(t *testing.T, c *Config, archive []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Install(rel, release.Policy{}, 1); err != nil {
+	if _, err := store.Install(rel, release.Policy{}, release.Options{Factory: 1}); err != nil {
 		t.Fatal(err)
 	}
 	rel.Close()

@@ -61,7 +61,7 @@ func installOnDisk(disk string) int {
 	if err == nil {
 		var r *Release
 		if r, err = s.Open(path); err == nil {
-			_, err = s.Install(r, Policy{}, 0)
+			_, err = s.Install(r, Policy{}, Options{})
 		}
 	}
 	fmt.Println(err)

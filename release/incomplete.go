@@ -35,7 +35,7 @@ type Installed struct {
 }
 
 func (i *Installed) Error() string {
-	return fmt.Sprintf("release %d of %s is installed already", i.Entry.Number, i.Name)
+	return fmt.Sprintf("release %s of %s is installed already: it is %s", i.Entry.ID(), i.Name, i.Entry.State)
 }
 
 // unread says what the failure to open a drop's file means for the drop; at is

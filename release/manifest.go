@@ -38,8 +38,11 @@ const (
 // Paths are relative to the manifest, below it, with slashes.
 type Manifest struct {
 	Spec
-	Sightd string              `json:"sightd"` // the least version, such as 0.1.0
-	Files  map[string]FileInfo `json:"files"`
+	Sightd string `json:"sightd"` // the least version, such as 0.1.0
+	// Of a release that sightd made of an installed one and a bare drop-in.
+	Revision int64               `json:"revision,omitempty"` // of the drop-in; 0: none
+	Base     string              `json:"base,omitempty"`     // SHA-256 of the installed one's manifest.json
+	Files    map[string]FileInfo `json:"files"`
 }
 
 // FileInfo is what a manifest says of a file.

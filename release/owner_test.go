@@ -31,7 +31,7 @@ func TestWhatRootInstallsBelongsToTheDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Install(r, takesAll, 0); err != nil {
+	if _, err := s.Install(r, takesAll, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

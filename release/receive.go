@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -100,9 +99,8 @@ func (s *Store) admit(d *incoming, raw, signature []byte, p Policy) (*Release, e
 		return nil, err
 	}
 	d.manifest = m
-	installed := filepath.Join(s.path(m.Name, m.Release), ManifestName)
-	if have, err := os.ReadFile(installed); err == nil && string(have) == string(raw) {
-		return nil, s.installed(m)
+	if err := s.installed(m, raw); err != nil {
+		return nil, err
 	}
 	r := &Release{Spec: m.Spec, dir: d.to, from: d.at, packed: true, manifest: m, raw: raw, signature: signature, temp: d.temp}
 	if err := p.Admit(r); CodeOf(err) == BadSignature {
@@ -113,16 +111,18 @@ func (s *Store) admit(d *incoming, raw, signature []byte, p Policy) (*Release, e
 	return r, nil
 }
 
-func (s *Store) installed(m *Manifest) error {
-	entries, err := s.List(m.Name)
+// installed is an [*Installed] where this very release is known already.
+func (s *Store) installed(m *Manifest, raw []byte) error {
+	state, err := s.read(m.Name)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(entries, func(e Entry) bool { return e.Number == m.Release })
-	if i < 0 {
-		return fmt.Errorf("release %d of %s was removed while it was looked at", m.Release, m.Name)
+	err = s.isNew(m.Name, state, m.Spec, ID{Number: m.Release}, hashOf(raw), Options{})
+	var known *Installed
+	if errors.As(err, &known) {
+		return err
 	}
-	return &Installed{m.Name, entries[i]}
+	return nil // what else is wrong is said after it is known to be from somebody who is trusted
 }
 
 // collect brings the manifest's files to where they are staged.
@@ -159,7 +159,7 @@ func (s *Store) files(name string) (map[FileInfo]string, error) {
 	}
 	all := map[FileInfo]string{}
 	for _, e := range entries {
-		dir := s.path(name, e.Number)
+		dir := s.path(name, e.ID())
 		raw, err := os.ReadFile(filepath.Join(dir, ManifestName))
 		if err != nil {
 			continue

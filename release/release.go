@@ -44,6 +44,7 @@ type Release struct {
 	dir       string // where the specification or manifest stands
 	from      string // the path that was opened, for messages
 	packed    bool   // its files lie as a manifest there names them
+	revised   bool   // made here, of an installed release and a drop-in
 	manifest  *Manifest
 	raw       []byte // the manifest as it was read, or as it was made
 	signature []byte // of raw; nil: none

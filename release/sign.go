@@ -31,7 +31,10 @@ func (p Policy) Admit(r *Release) error {
 	if err != nil {
 		return err
 	}
-	if p.RequireSignature {
+	if m.Revision != 0 && !r.revised {
+		return rejectf(BadManifest, "%s: revision: found %d, wanted none: sightd sets it where a bare drop-in replaces a file", r.from, m.Revision)
+	}
+	if p.RequireSignature && !r.revised { // the drop-in's own signature was looked at
 		if _, err := p.VerifySignature(r); err != nil {
 			return err
 		}

@@ -28,6 +28,8 @@ type Spec struct {
 	Proof       Proof     `json:"proof"`
 	For         For       `json:"for"`
 	Golden      string    `json:"golden,omitempty"` // a directory; empty: none
+
+	AllowDowngrade bool `json:"allow_downgrade,omitempty"` // it may be installed although a higher number was proven
 }
 
 // Input is how a picture becomes the model's input: value = (pixel − mean) ÷ std.

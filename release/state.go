@@ -1,7 +1,6 @@
 package release
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sightd/sightd/internal/durable"
@@ -21,12 +19,12 @@ type State string
 
 // The states of a release.
 const (
-	Received   State = "received"
-	Verified   State = "verified"
-	Staged     State = "staged" // in the store
-	Built      State = "built"
-	Proven     State = "proven"
-	Serving    State = "serving"
+	Received   State = "received" // of a drop: it isn't whole, or wasn't looked at
+	Verified   State = "verified" // and on its way into the store
+	Staged     State = "staged"   // in the store
+	Built      State = "built"    // it has an engine
+	Proven     State = "proven"   // that is good
+	Serving    State = "serving"  // on probation
 	Confirmed  State = "confirmed"
 	Rejected   State = "rejected"
 	RolledBack State = "rolled back"
@@ -34,33 +32,75 @@ const (
 
 var states = []State{Received, Verified, Staged, Built, Proven, Serving, Confirmed, Rejected, RolledBack}
 
-func (s State) servable() bool { return s != Rejected && s != RolledBack }
+// pending is whether a release in the state may come to serve.
+func (s State) pending() bool { return s == Staged || s == Built || s == Proven }
 
 // Entry is what became of a release.
 type Entry struct {
-	Number  int       `json:"number"`
-	State   State     `json:"state"`
-	Code    Code      `json:"code"`   // empty, or why it was rejected or rolled back
-	Reason  string    `json:"reason"` // the same for people
-	Since   time.Time `json:"since,omitzero"`
-	Factory bool      `json:"factory,omitempty"` // named by the configuration, in no store
+	Number   int       `json:"number"`
+	Revision int64     `json:"revision,omitempty"` // of the drop-in that is in it; 0: none
+	State    State     `json:"state"`
+	Code     Code      `json:"code"`   // empty, or why it was rejected or rolled back, is held or degraded
+	Reason   string    `json:"reason"` // the same for people
+	Since    time.Time `json:"since,omitzero"`
+	Factory  bool      `json:"factory,omitempty"`  // named by the configuration, in no store
+	Held     bool      `json:"held,omitempty"`     // it waits for `release activate`
+	Degraded bool      `json:"degraded,omitempty"` // it should be rolled back, but there is nothing to go back to
+
+	Manifest string  `json:"manifest,omitempty"`       // SHA-256 of its manifest.json
+	Over     int     `json:"over,omitempty"`           // number of the factory release that it was preferred to
+	Trial    string  `json:"trial,omitempty"`          // the boot in which a process has its engine loaded and isn't sure of it
+	Crashes  int     `json:"crashes,omitempty"`        // processes that ended so, in a row
+	Served   float64 `json:"served_seconds,omitempty"` // of its probation that are over
+	Budget   float64 `json:"budget_ms,omitempty"`      // that a run may take during probation; 0: any
 }
+
+// ID is that of the entry's release.
+func (e Entry) ID() ID { return ID{e.Number, e.Revision} }
+
+// beats is whether the entry's release is preferred to a factory release.
+func (e Entry) beats(factory int) bool { return max(e.Number, e.Over) >= factory }
 
 // modelState is state.json: what became of a model's releases.
 type modelState struct {
-	Highest  int     `json:"highest"` // number that was ever installed
-	Releases []Entry `json:"releases"`
+	Highest   int     `json:"highest"`   // number that was ever verified and proven
+	Serving   ID      `json:"serving"`   // the release that serves or is to; none: the factory release
+	Confirmed []ID    `json:"confirmed"` // those to go back to, the last one last
+	Releases  []Entry `json:"releases"`  // by number and revision
 }
 
-const maxState = 1 << 20
+const (
+	maxState     = 1 << 20
+	maxEntries   = 200 // that are remembered of a model
+	maxConfirmed = 10
+)
+
+// find is the entry of a release; nil: there is none.
+func (m *modelState) find(id ID) *Entry {
+	i, found := m.search(id)
+	if !found {
+		return nil
+	}
+	return &m.Releases[i]
+}
+
+func (m *modelState) search(id ID) (int, bool) {
+	return slices.BinarySearchFunc(m.Releases, id, func(e Entry, id ID) int { return e.ID().Compare(id) })
+}
 
 func (m *modelState) put(e Entry) {
-	m.Highest = max(m.Highest, e.Number)
-	i, found := slices.BinarySearchFunc(m.Releases, e.Number, func(a Entry, n int) int { return cmp.Compare(a.Number, n) })
-	if found {
+	if i, found := m.search(e.ID()); found {
 		m.Releases[i] = e
 	} else {
 		m.Releases = slices.Insert(m.Releases, i, e)
+	}
+}
+
+func (m *modelState) drop(id ID) {
+	m.Releases = slices.DeleteFunc(m.Releases, func(e Entry) bool { return e.ID() == id })
+	m.Confirmed = slices.DeleteFunc(m.Confirmed, func(c ID) bool { return c == id })
+	if m.Serving == id {
+		m.Serving = ID{}
 	}
 }
 
@@ -88,17 +128,18 @@ func (s *Store) read(name string) (modelState, error) {
 		return modelState{}, fmt.Errorf("list the releases of %s: %w", name, err)
 	}
 	for _, d := range dirs {
-		number, err := strconv.Atoi(d.Name())
-		if err != nil || !d.IsDir() || number < 1 || number > MaxNumber {
+		id, err := ParseID(d.Name())
+		if err != nil || !d.IsDir() {
 			continue
 		}
-		if !slices.ContainsFunc(m.Releases, func(e Entry) bool { return e.Number == number }) {
-			e := Entry{Number: number, State: Staged}
-			if info, err := d.Info(); err == nil {
-				e.Since = info.ModTime().UTC().Truncate(time.Second)
-			}
-			m.put(e)
+		if m.find(id) != nil {
+			continue
 		}
+		e := Entry{Number: id.Number, Revision: id.Revision, State: Staged}
+		if info, err := d.Info(); err == nil {
+			e.Since = info.ModTime().UTC().Truncate(time.Second)
+		}
+		m.put(e)
 	}
 	return m, nil
 }
@@ -116,86 +157,68 @@ func (m *modelState) parse(name string, data []byte) error {
 		if !slices.Contains(states, e.State) {
 			doc.Errorf(at+".state", "found %q, wanted a state", e.State)
 		}
+		if e.Revision < 0 || e.Revision > MaxRevision {
+			doc.Errorf(at+".revision", "found %d, wanted 0 to %d", e.Revision, int64(MaxRevision))
+		}
 	}
 	if err := doc.Err(); err != nil {
 		return err
 	}
+	m.Highest, m.Serving, m.Confirmed = read.Highest, read.Serving, read.Confirmed
 	for _, e := range read.Releases {
 		m.put(e)
 	}
-	m.Highest = max(m.Highest, read.Highest)
 	return nil
 }
 
+// change reads a model's state, has f change it, and writes it. An error of f's
+// leaves it as it was; f tells by [errSame] that there is nothing to write.
+func (s *Store) change(name string, f func(*modelState) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, err := s.read(name)
+	if err != nil {
+		return err
+	}
+	if err := f(&m); errors.Is(err, errSame) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	m.forget(func(id ID) bool { return s.there(name, id) })
+	return s.hint(s.write(name, m))
+}
+
+var errSame = errors.New("nothing changed")
+
+// forget bounds what is remembered: the oldest go of which nothing else is left.
+func (m *modelState) forget(there func(ID) bool) {
+	if n := len(m.Confirmed) - maxConfirmed; n > 0 {
+		m.Confirmed = m.Confirmed[n:]
+	}
+	excess := len(m.Releases) - maxEntries
+	m.Releases = slices.DeleteFunc(m.Releases, func(e Entry) bool {
+		if excess <= 0 || e.State == Verified || e.ID() == m.Serving || slices.Contains(m.Confirmed, e.ID()) || there(e.ID()) {
+			return false
+		}
+		excess--
+		return true
+	})
+}
+
 func (s *Store) write(name string, m modelState) error {
+	if m.Confirmed == nil {
+		m.Confirmed = []ID{}
+	}
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
+		return err
+	}
+	if err := s.makeDurable(filepath.Dir(s.statePath(name))); err != nil {
 		return err
 	}
 	if err := durable.WriteFile(s.statePath(name), append(b, '\n'), 0o644); err != nil {
 		return err
 	}
 	return adopt(s.dir, s.statePath(name))
-}
-
-// Status is what `release status` shows.
-type Status struct {
-	Models []ModelStatus `json:"models"`
-}
-
-// ModelStatus is a model and its releases, by number.
-type ModelStatus struct {
-	Name      string  `json:"name"`
-	Serving   int     `json:"serving"`   // number of the release that serves, or would in a stopped daemon; 0: none
-	Confirmed int     `json:"confirmed"` // number of the last confirmed release; 0: none
-	Releases  []Entry `json:"releases"`
-}
-
-// Status tells what is in the store, and what of it a daemon would serve. The
-// factory releases' numbers are given by the models' names, 0 for a model
-// without one.
-func (s *Store) Status(factories map[string]int) (*Status, error) {
-	names, err := s.Names()
-	if err != nil {
-		return nil, err
-	}
-	for name := range factories {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	status := &Status{Models: []ModelStatus{}}
-	for _, name := range slices.Compact(names) {
-		m, err := s.modelStatus(name, factories[name])
-		if err != nil {
-			return nil, err
-		}
-		status.Models = append(status.Models, m)
-	}
-	return status, nil
-}
-
-func (s *Store) modelStatus(name string, factory int) (ModelStatus, error) {
-	entries, err := s.List(name)
-	if err != nil {
-		return ModelStatus{}, err
-	}
-	serving, err := s.Serving(name)
-	if err != nil {
-		return ModelStatus{}, err
-	}
-	m := ModelStatus{Name: name, Serving: factory, Confirmed: factory, Releases: []Entry{}}
-	if len(serving) > 0 {
-		m.Serving = max(m.Serving, serving[0].Number)
-	}
-	for _, e := range entries {
-		if e.State == Confirmed {
-			m.Confirmed = max(m.Confirmed, e.Number)
-		}
-	}
-	if factory > 0 {
-		entries = append(slices.Clone(entries), Entry{Number: factory, State: Confirmed, Factory: true})
-		slices.SortStableFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Number, b.Number) })
-	}
-	m.Releases = append(m.Releases, entries...)
-	return m, nil
 }

@@ -1,15 +1,12 @@
 package release
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -72,48 +69,6 @@ func (s *Store) OpenArchive(name string, from io.Reader) (*Release, error) {
 	return r, s.hint(err)
 }
 
-// Install puts a release into the store, where it is staged: whoever serves
-// the model takes it from there. It is refused, with a [Rejection] and nothing
-// changed, unless the policy admits it, its number is above every one that was
-// installed before and above that of the factory release (0: none), and its
-// parts fit each other.
-func (s *Store) Install(r *Release, p Policy, factory int) (*Entry, error) {
-	entry, err := s.install(r, p, factory)
-	if err != nil && r.temp != "" {
-		err = unplaced{err, r.dir, r.from}
-	}
-	return entry, err
-}
-
-func (s *Store) install(r *Release, p Policy, factory int) (*Entry, error) {
-	if err := p.Admit(r); err != nil {
-		return nil, err
-	}
-	name, number := r.Spec.Name, r.Spec.Release
-	state, err := s.read(name)
-	if err != nil {
-		return nil, err
-	}
-	if number <= state.Highest {
-		return nil, rejectf(NotNewer, "release %d of %s isn't newer than %d, the highest that was installed: give it a higher number", number, name, state.Highest)
-	}
-	if number <= factory {
-		return nil, rejectf(NotNewer, "release %d of %s isn't newer than %d, the factory release: give it a higher number", number, name, factory)
-	}
-	if _, err := r.Check(""); err != nil {
-		return nil, err
-	}
-	if err := s.add(r); err != nil {
-		return nil, s.hint(err)
-	}
-	entry := Entry{Number: number, State: Staged, Since: now()}
-	if err := s.note(name, entry); err != nil {
-		// Nothing has taken notice of it yet, so it can go again.
-		return nil, errors.Join(s.hint(err), os.RemoveAll(s.path(name, number)))
-	}
-	return &entry, nil
-}
-
 // add copies the release to its place.
 func (s *Store) add(r *Release) error {
 	if err := s.makeStaging(); err != nil {
@@ -130,7 +85,7 @@ func (s *Store) add(r *Release) error {
 	if err := os.Chmod(temp, 0o755); err != nil {
 		return err
 	}
-	at := s.path(r.Spec.Name, r.Spec.Release)
+	at := s.path(r.Spec.Name, r.ID())
 	if err := s.makeDurable(filepath.Dir(at)); err != nil {
 		return err
 	}
@@ -202,55 +157,52 @@ func (s *Store) List(name string) ([]Entry, error) {
 	return state.Releases, err
 }
 
-// Serving are the releases of a model that may serve, best first: the installed
-// ones that were not rejected or rolled back, newest first. The factory release
-// comes after them, unless its number is higher.
-func (s *Store) Serving(name string) ([]Entry, error) {
-	all, err := s.List(name)
-	if err != nil {
-		return nil, err
-	}
-	may := slices.DeleteFunc(slices.Clone(all), func(e Entry) bool {
-		_, gone := os.Stat(s.path(name, e.Number))
-		return !e.State.servable() || gone != nil
-	})
-	slices.SortFunc(may, func(a, b Entry) int { return cmp.Compare(b.Number, a.Number) })
-	return may, nil
-}
-
 // Get opens an installed release; its files are compared with its manifest.
-func (s *Store) Get(name string, number int) (*Release, error) {
-	return Open(s.path(name, number))
+func (s *Store) Get(name string, id ID) (*Release, error) {
+	return Open(s.path(name, id))
 }
 
-// SetState notes what became of an installed release.
-func (s *Store) SetState(name string, number int, state State, code Code, reason string) error {
-	all, err := s.read(name)
+// Remove removes a release and forgets it, unless it serves or is the one that a
+// roll-back would go to.
+func (s *Store) Remove(name string, id ID, factory int) error {
+	return s.with(name, id, func(m *modelState, e *Entry) error {
+		if id == m.Serving {
+			return fmt.Errorf("release %s of %s serves: roll it back before", id, name)
+		}
+		if back := s.backs(name, *m, factory); len(back) > 0 && !back[0].Factory && back[0].ID() == id {
+			return fmt.Errorf("release %s of %s is the last confirmed one, to which a roll-back goes: it stays", id, name)
+		}
+		if err := s.discard(name, id); err != nil {
+			return s.hint(err)
+		}
+		m.drop(id)
+		return nil
+	})
+}
+
+// discard removes a release's files, at once also for who is looking.
+func (s *Store) discard(name string, id ID) error {
+	at := s.path(name, id)
+	if _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := s.makeStaging(); err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(s.staging(), "discard-")
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(all.Releases, func(e Entry) bool { return e.Number == number }) {
-		return fmt.Errorf("release %d of %s is not installed", number, name)
+	if err := durable.Rename(at, filepath.Join(temp, "release")); err != nil {
+		return errors.Join(err, os.RemoveAll(temp))
 	}
-	return s.hint(s.note(name, Entry{Number: number, State: state, Code: code, Reason: reason, Since: now()}))
-}
-
-// note puts an entry into a model's state.json.
-func (s *Store) note(name string, e Entry) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all, err := s.read(name)
-	if err != nil {
-		return err
-	}
-	all.put(e)
-	return s.write(name, all)
+	return os.RemoveAll(temp)
 }
 
 func (s *Store) staging() string { return filepath.Join(s.dir, "staging") }
 
-func (s *Store) path(name string, number int) string {
-	return filepath.Join(s.dir, "releases", name, strconv.Itoa(number))
+func (s *Store) path(name string, id ID) string {
+	return filepath.Join(s.dir, "releases", name, id.String())
 }
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

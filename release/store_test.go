@@ -1,7 +1,6 @@
 package release
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -32,7 +31,7 @@ func numbered(t *testing.T, number int) string {
 
 func install(t *testing.T, s *Store, path string, p Policy, factory int) error {
 	t.Helper()
-	_, err := s.Install(opened(t, path), p, factory)
+	_, err := s.Install(opened(t, path), p, Options{Factory: factory})
 	return err
 }
 
@@ -40,17 +39,17 @@ func TestInstalledReleasesAreThereAsTheyCame(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	dir := numbered(t, 3)
-	e, err := s.Install(opened(t, dir), takesAll, 1)
+	e, err := s.Install(opened(t, dir), takesAll, Options{Factory: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if e.Number != 3 || e.State != Staged {
 		t.Errorf("%+v", e)
 	}
-	if diff := cmp.Diff(tree(t, dir), tree(t, s.path("tiny", 3))); diff != "" {
+	if diff := cmp.Diff(tree(t, dir), tree(t, s.path("tiny", ID{Number: 3}))); diff != "" {
 		t.Error(diff)
 	}
-	r, err := s.Get("tiny", 3)
+	r, err := s.Get("tiny", ID{Number: 3})
 	if err != nil || r.Spec.Release != 3 {
 		t.Error(r, err)
 	}
@@ -71,14 +70,14 @@ func TestEveryFormCanBeInstalled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Install(r, takesAll, 0); err != nil {
+		if _, err := s.Install(r, takesAll, Options{}); err != nil {
 			t.Fatal(err)
 		}
 		r.Close()
 	}
-	serving, err := s.Serving("tiny")
-	if err != nil || len(serving) != 3 || serving[0].Number != 3 || serving[2].Number != 1 {
-		t.Error(serving, err)
+	plan, err := s.Plan("tiny", 0)
+	if err != nil || len(plan.Pending) != 3 || plan.Pending[0].Number != 3 || plan.Pending[2].Number != 1 {
+		t.Error(plan, err)
 	}
 	if left, _ := os.ReadDir(s.staging()); len(left) > 0 {
 		t.Error("staging holds", left)
@@ -91,6 +90,9 @@ func TestRefusedReleasesChangeNothing(t *testing.T) {
 	if err := install(t, s, numbered(t, 5), takesAll, 0); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Proven("tiny", ID{Number: 5}, 0); err != nil {
+		t.Fatal(err)
+	}
 	before := tree(t, s.dir)
 	other := takesAll
 	other.Version = "0.0.9"
@@ -101,14 +103,14 @@ func TestRefusedReleasesChangeNothing(t *testing.T) {
 		code    Code
 		want    string
 	}{
-		"the same":       {numbered(t, 5), takesAll, 0, NotNewer, "release 5 of tiny isn't newer than 5, the highest that was installed"},
-		"older":          {numbered(t, 4), takesAll, 0, NotNewer, "release 4 of tiny isn't newer than 5"},
-		"factory":        {numbered(t, 6), takesAll, 6, NotNewer, "isn't newer than 6, the factory release"},
-		"other device":   {packed(t, "release: 1", "release: 9\nfor: {devices: ['hall-*', lab]}"), takesAll, 0, NotForThisDevice, `is for the devices hall-*, lab, this is "kiosk-7"`},
-		"other module":   {packed(t, "release: 1", "release: 9\nfor: {modules: [orin-*]}"), takesAll, 0, NotForThisDevice, `is for the modules orin-*, this is ""`},
-		"newer sightd":   {numbered(t, 9), other, 0, NeedsNewerSightd, "needs sightd 0.1.0 or later, this is 0.0.9"},
-		"no key":         {numbered(t, 9), Policy{Device: "kiosk-7", RequireSignature: true}, 0, NoTrustedKey, "no key is trusted: name the signer's public key under releases.keys, or set releases.require_signature: false"},
-		"labels too few": {tooFewLabels(t), takesAll, 0, BadLabels, "has 1 labels, wanted 3"},
+		"the same number": {packed(t, "release: 1", "release: 5\nkeep_fp: [some]"), takesAll, 0, NotNewer, "another one was installed with this number before (it is proven)"},
+		"older":           {numbered(t, 4), takesAll, 0, NotNewer, "release 4 of tiny isn't newer than 5, the highest that was proven here"},
+		"factory":         {numbered(t, 6), takesAll, 6, NotNewer, "isn't newer than 6, the factory release"},
+		"other device":    {packed(t, "release: 1", "release: 9\nfor: {devices: ['hall-*', lab]}"), takesAll, 0, NotForThisDevice, `is for the devices hall-*, lab, this is "kiosk-7"`},
+		"other module":    {packed(t, "release: 1", "release: 9\nfor: {modules: [orin-*]}"), takesAll, 0, NotForThisDevice, `is for the modules orin-*, this is ""`},
+		"newer sightd":    {numbered(t, 9), other, 0, NeedsNewerSightd, "needs sightd 0.1.0 or later, this is 0.0.9"},
+		"no key":          {numbered(t, 9), Policy{Device: "kiosk-7", RequireSignature: true}, 0, NoTrustedKey, "no key is trusted: name the signer's public key under releases.keys, or set releases.require_signature: false"},
+		"labels too few":  {tooFewLabels(t), takesAll, 0, BadLabels, "has 1 labels, wanted 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := install(t, s, c.path, c.policy, c.factory)
@@ -133,78 +135,10 @@ func TestFilesThatChangeBehindItsBackAreNotInstalled(t *testing.T) {
 	dir := numbered(t, 2)
 	r := opened(t, dir)
 	write(t, dir+"/golden/index.tsv", "changed after it was read")
-	_, err := s.Install(r, takesAll, 0)
+	_, err := s.Install(r, takesAll, Options{})
 	wantRejected(t, err, BadHash, "golden/index.tsv: found ")
 	if names := namesIn(t, s.dir); len(names) > 0 {
 		t.Error("it left", names)
-	}
-}
-
-func TestStatesAreKept(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	for n := 2; n <= 4; n++ {
-		if err := install(t, s, numbered(t, n), takesAll, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, step := range []struct {
-		number int
-		state  State
-		code   Code
-		reason string
-	}{{2, Built, "", ""}, {2, Confirmed, "", ""}, {4, Rejected, CacheDoesNotFit, "too little is named"}} {
-		if err := s.SetState("tiny", step.number, step.state, step.code, step.reason); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.SetState("tiny", 7, Built, "", ""); err == nil || err.Error() != "release 7 of tiny is not installed" {
-		t.Error(err)
-	}
-	again, err := OpenStore(s.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serving, err := again.Serving("tiny")
-	if err != nil || len(serving) != 2 || serving[0].Number != 3 || serving[1].Number != 2 {
-		t.Error(serving, err)
-	}
-	status, err := again.Status(map[string]int{"tiny": 1, "lite0": 0})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range status.Models[1].Releases {
-		if e := &status.Models[1].Releases[i]; !e.Factory && e.Since.IsZero() {
-			t.Errorf("%d has no time", e.Number)
-		} else {
-			e.Since = status.Models[1].Releases[0].Since
-		}
-	}
-	b, err := json.Marshal(status)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `{"models":[{"name":"lite0","serving":0,"confirmed":0,"releases":[]},{"name":"tiny","serving":3,"confirmed":2,"releases":[` +
-		`{"number":1,"state":"confirmed","code":"","reason":"","factory":true},` +
-		`{"number":2,"state":"confirmed","code":"","reason":""},` +
-		`{"number":3,"state":"staged","code":"","reason":""},` +
-		`{"number":4,"state":"rejected","code":"cache-does-not-fit","reason":"too little is named"}]}]}`
-	if diff := cmp.Diff(want, string(b)); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestFactoryServesWhereNothingNewerIsThere(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	if err := install(t, s, numbered(t, 2), takesAll, 1); err != nil {
-		t.Fatal(err)
-	}
-	for factory, want := range map[int]int{0: 2, 1: 2, 3: 3} {
-		status, err := s.Status(map[string]int{"tiny": factory})
-		if err != nil || status.Models[0].Serving != want {
-			t.Errorf("factory %d: %+v, %v", factory, status, err)
-		}
 	}
 }
 
@@ -223,21 +157,9 @@ func TestReleasesWithoutAStateAreStaged(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].State != Staged || all[0].Number != 2 {
 		t.Error(all, err)
 	}
-	wantRejected(t, install(t, s, numbered(t, 2), takesAll, 0), NotNewer)
-}
-
-func TestRemovedReleasesStayTheHighest(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	if err := install(t, s, numbered(t, 4), takesAll, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(s.path("tiny", 4)); err != nil {
-		t.Fatal(err)
-	}
-	wantRejected(t, install(t, s, numbered(t, 3), takesAll, 0), NotNewer)
-	if serving, err := s.Serving("tiny"); err != nil || len(serving) > 0 {
-		t.Error(serving, err)
+	var known *Installed
+	if err := install(t, s, numbered(t, 2), takesAll, 0); !errors.As(err, &known) || known.Entry.Number != 2 {
+		t.Error(err)
 	}
 }
 
@@ -329,7 +251,7 @@ func TestSignatures(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := os.Stat(filepath.Join(s.path("tiny", 2), SignatureName)); err != nil {
+				if _, err := os.Stat(filepath.Join(s.path("tiny", ID{Number: 2}), SignatureName)); err != nil {
 					t.Error("the signature isn't kept:", err)
 				}
 				return

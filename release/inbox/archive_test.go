@@ -92,7 +92,7 @@ func TestArchivesMayHaveOneDirectoryAtTheTopAndLackWhatIsInstalled(t *testing.T)
 	must(t, os.Remove(filepath.Join(delta, "model.onnx")))
 	write(t, b.path("three.tar.zst"), tarOf(t, delta, "lite/"))
 	r := b.wait(t, "three.tar.zst", release.Staged, "")
-	if _, err := b.store.Get(r.Name, 3); err != nil {
+	if _, err := b.store.Get(r.Name, release.ID{Number: 3}); err != nil {
 		t.Error(err)
 	}
 }

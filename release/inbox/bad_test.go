@@ -159,7 +159,7 @@ func TestAnOlderNumberIsRejectedAndTheSameContentNotTriedAgain(t *testing.T) {
 	o := quick()
 	b := open(t, o)
 	must(t, os.Rename(packed(t, 5), b.path("five")))
-	b.wait(t, "five", release.Staged, "")
+	must(t, b.store.Proven(b.wait(t, "five", release.Staged, "").Name, release.ID{Number: 5}, 0))
 	must(t, os.Rename(packed(t, 4), b.path("four")))
 	r := b.wait(t, "four", release.Rejected, release.NotNewer)
 	if r.Number != 4 || r.Name == "" {

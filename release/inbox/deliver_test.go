@@ -151,7 +151,7 @@ func TestADropIsInstalledHoweverItComes(t *testing.T) {
 				want := archive(t, dir)
 				deliveries[name](t, dir, b)
 				r := b.wait(t, "drop", release.Staged, "")
-				rel, err := b.store.Get(r.Name, 7)
+				rel, err := b.store.Get(r.Name, release.ID{Number: 7})
 				must(t, err)
 				if got := archive(t, filepath.Dir(rel.Model)); string(got) != string(want) {
 					t.Error("something else was installed than dropped")
@@ -210,7 +210,7 @@ func TestADeltaTakesTheRestFromAnInstalledRelease(t *testing.T) {
 	write(t, filepath.Join(dir, "labels.txt"), "half") // a copy that broke off
 	must(t, os.Rename(dir, b.path("three")))
 	r := b.wait(t, "three", release.Staged, "")
-	if _, err := b.store.Get(r.Name, 3); err != nil {
+	if _, err := b.store.Get(r.Name, release.ID{Number: 3}); err != nil {
 		t.Error(err)
 	}
 }
@@ -221,7 +221,7 @@ func TestALaterChangeInTheInboxChangesNothing(t *testing.T) {
 	var b *box
 	o.Take = func(r *release.Release) (*release.Entry, error) {
 		write(t, b.path("drop", "model.onnx"), "something else")
-		return b.store.Install(r, release.Policy{}, 0)
+		return b.store.Install(r, release.Policy{}, release.Options{})
 	}
 	dir := t.TempDir()
 	b = &box{dir: filepath.Join(dir, "inbox"), state: t.TempDir()}
@@ -231,7 +231,7 @@ func TestALaterChangeInTheInboxChangesNothing(t *testing.T) {
 	eventually(t, "it is installed", func() bool { return b.Status().Staged == 1 })
 	names, err := b.store.Names()
 	must(t, err)
-	if _, err := b.store.Get(names[0], 2); err != nil {
+	if _, err := b.store.Get(names[0], release.ID{Number: 2}); err != nil {
 		t.Error(err)
 	}
 }
@@ -241,10 +241,11 @@ func TestARestartFindsWhatItInstalledAndTriesAgainWhatItRejected(t *testing.T) {
 	b := open(t, quick())
 	must(t, os.Rename(packed(t, 2), b.path("drop")))
 	name := b.wait(t, "drop", release.Staged, "").Name
+	must(t, b.store.Proven(name, release.ID{Number: 2}, 0))
 	must(t, os.Rename(packed(t, 1), b.path("old")))
 	b.wait(t, "old", release.Rejected, release.NotNewer)
 	b.stop()
-	must(t, b.store.SetState(name, 2, release.Serving, "", ""))
+	must(t, b.store.Serve(name, release.ID{Number: 2}, 0, "this boot"))
 	b.start(t, quick())
 	b.wait(t, "drop", release.Serving, "")
 	eventually(t, "the other is tried again", func() bool { return b.Status().Rejected[release.NotNewer] == 1 })
@@ -265,7 +266,7 @@ func TestTroubleOfTheDeviceIsTriedAgainWithoutAChange(t *testing.T) {
 		if tries++; tries < 3 {
 			return nil, context.DeadlineExceeded
 		}
-		return b.store.Install(r, release.Policy{}, 0)
+		return b.store.Install(r, release.Policy{}, release.Options{})
 	}
 	b = open(t, o)
 	close(ready)

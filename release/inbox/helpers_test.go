@@ -155,7 +155,9 @@ func (b *box) start(t *testing.T, o Options) {
 	b.log = new(log)
 	o.Dir, o.Store, o.Log = b.dir, b.store, slog.New(slog.NewTextHandler(b.log, nil))
 	if o.Take == nil {
-		o.Take = func(r *release.Release) (*release.Entry, error) { return b.store.Install(r, o.Policy, 0) }
+		o.Take = func(r *release.Release) (*release.Entry, error) {
+			return b.store.Install(r, o.Policy, release.Options{})
+		}
 	}
 	b.Inbox = New(o)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,0 +1,57 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Recover finds out how the process before ended, and is called once at the start,
+// with the boot that this is. A process that ended in this boot, neither stopped nor
+// with the machine, while it ran an engine of which nobody was sure, has crashed: a
+// release on probation is rolled back, one that is being proven is rejected at the
+// third time. The entries that this changed are returned.
+func (s *Store) Recover(name string, factory int, boot string) (changed []Entry, err error) {
+	err = s.change(name, func(m *modelState) error {
+		tried := false
+		m.Releases = slices.DeleteFunc(m.Releases, func(e Entry) bool {
+			// It was on its way into the store.
+			lost := e.State == Verified && !s.there(name, e.ID())
+			tried = tried || lost
+			return lost
+		})
+		for i := range m.Releases {
+			if e := &m.Releases[i]; e.State == Verified {
+				e.State, tried = Staged, true
+			}
+		}
+		if e := m.find(m.Serving); e != nil && !e.beats(factory) {
+			m.supersede(ID{})
+			m.Serving, tried = ID{}, true
+		}
+		for i := range m.Releases {
+			e := &m.Releases[i]
+			if e.Trial == "" {
+				continue
+			}
+			tried = true
+			crashed := e.Trial == boot
+			e.Trial = ""
+			if !crashed {
+				continue
+			}
+			e.Crashes++
+			if e.State == Serving && e.ID() == m.Serving {
+				s.rollBack(name, m, e, factory, Crashed, "sightd ended unexpectedly while the release was on probation")
+				changed = append(changed, *e)
+			} else if e.Crashes >= mostCrashes && e.State.pending() {
+				e.reject(Crashed, fmt.Sprintf("sightd ended unexpectedly, %d times in a row, while it tried the release's engine", e.Crashes))
+				changed = append(changed, *e)
+			}
+		}
+		if !tried {
+			return errSame
+		}
+		return nil
+	})
+	return changed, err
+}
