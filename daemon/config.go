@@ -166,6 +166,14 @@ type ReleasesConfig struct {
 	Build                string      `json:"build"`  // any or window
 	Memory               string      `json:"memory"` // gap or refuse
 	Keep                 int         `json:"keep"`
+	Proof                ProofConfig `json:"proof"`
+}
+
+// ProofConfig is what a new engine has to keep to, before it serves and on probation.
+type ProofConfig struct {
+	Frames  int     `json:"frames"`  // of each camera that it is tried with
+	Latency float64 `json:"latency"` // times that of the release that serves, at most; 0: any
+	Memory  float64 `json:"memory"`  // likewise
 }
 
 // HTTPConfig is the page and the interfaces beside it.
@@ -198,6 +206,7 @@ func DefaultConfig() *Config {
 		Releases: ReleasesConfig{
 			Keys: []KeyConfig{}, Revoked: []string{}, RequireSignature: true, Probation: seconds(300),
 			Activate: "auto", Window: Window{2 * 60, 4 * 60}, Build: "any", Memory: "gap", Keep: 3,
+			Proof: ProofConfig{Frames: 16, Latency: 2, Memory: 2},
 		},
 		HTTP: HTTPConfig{Listen: "127.0.0.1:8080"},
 	}

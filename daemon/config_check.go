@@ -191,6 +191,15 @@ func (c *Config) checkReleases(doc *strict.Document) {
 	oneOf(doc, "releases.build", r.Build, "any", "window")
 	oneOf(doc, "releases.memory", r.Memory, "gap", "refuse")
 	between(doc, "releases.keep", r.Keep, 0, 1000)
+	between(doc, "releases.proof.frames", r.Proof.Frames, 0, 1000)
+	for _, budget := range []struct {
+		key   string
+		times float64
+	}{{"latency", r.Proof.Latency}, {"memory", r.Proof.Memory}} {
+		if !(budget.times == 0 || budget.times >= 1 && budget.times <= 1000) {
+			doc.Errorf("releases.proof."+budget.key, "found %v, wanted how many times as much as the serving release takes, from 1 to 1000, or 0 for any", budget.times)
+		}
+	}
 }
 
 // checkTopicName checks one level of a topic.

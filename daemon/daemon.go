@@ -91,9 +91,6 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	if len(cfg.Models) == 0 {
 		return nil, errors.New("the configuration has no model: add one under models")
 	}
-	if cfg.Releases.Activate != "auto" {
-		return nil, fmt.Errorf("releases.activate: %s: this version activates a release as soon as it is ready: leave it at auto", cfg.Releases.Activate)
-	}
 	if len(cfg.Cameras) == 0 {
 		d.log.Warn("the configuration has no camera: there is nothing to classify")
 	}
@@ -133,10 +130,14 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		}
 		d.cameras = append(d.cameras, cam)
 	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
 	d.factories = map[string]factory{}
 	for _, m := range cfg.Models {
 		d.factories[m.Name] = d.openFactory(m)
-		d.units = append(d.units, d.newUnit(m, backend))
+		d.units = append(d.units, d.newUnit(m, backend, boot))
 	}
 	d.inbox = d.newInbox()
 	if err := d.listen(); err != nil {
@@ -162,15 +163,20 @@ func (d *Daemon) newCamera(c CameraConfig) (view, error) {
 // waits for the source's end.
 const attempts = 3
 
-func (d *Daemon) newUnit(m ModelConfig, b Backend) *unit {
+func (d *Daemon) newUnit(m ModelConfig, b Backend, boot string) *unit {
+	r := d.cfg.Releases
 	u := &unit{
 		name: m.Name, backend: b, batch: max(int(d.cfg.Inference.Batch), 1), precision: d.opts.precision, placement: m.Placement,
 		pace:    cmp.Or(d.opts.pace, usualPace),
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
 		offers:  make(chan *release.Release, 1),
+		orders:  make(chan order),
 		broken:  make(chan *laneSet, 1),
 		log:     d.log,
-		report:  d.report, progress: d.progress, stir: d.stir, doom: d.doom, settled: make(chan struct{}),
+		life:    &life{d: d, name: m.Name, boot: boot}, plan: func() ([]*release.Release, []*release.Release, error) { return d.candidates(m.Name) },
+		when:      when{policy: r.Activate, window: r.Window, build: r.Build == "window"},
+		probation: time.Duration(r.Probation), limits: r.Proof, memory: r.Memory, worker: d.opts.Worker, available: availableMemory,
+		progress: d.progress, stir: d.stir, doom: d.doom, settled: make(chan struct{}),
 		infer:  d.metrics.infer.WithLabelValues(m.Name),
 		status: ModelStatus{Name: m.Name, State: modelPreparing, Builds: builds{}},
 	}
@@ -311,12 +317,13 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	}
 	for _, u := range d.units {
 		models.Go(func() error {
-			candidates, err := d.candidates(u.name)
+			u.life.recover()
+			pending, trusted, err := u.plan()
 			if err != nil {
 				u.giveUp(err)
 				failed <- err
 			}
-			u.run(ctx, candidates, d.opts.UntilEnd, func(err error) { failed <- err })
+			u.run(ctx, planned(pending, trusted), d.opts.UntilEnd, func(err error) { failed <- err })
 			return nil
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/release/inbox"
 )
 
@@ -22,7 +23,8 @@ func (d *Daemon) newInbox() *inbox.Inbox {
 		d.log.Warn("releases.inbox can't be made: it is watched for", "err", err)
 	}
 	return inbox.New(inbox.Options{
-		Dir: dir, Store: d.store, Policy: d.cfg.Policy(d.opts.Version), Take: d.take, Log: d.log,
+		Dir: dir, Store: d.store, Policy: d.cfg.Policy(d.opts.Version), Log: d.log,
+		Take: func(rel *release.Release) (*release.Entry, error) { return d.take(rel, release.Options{}) },
 	})
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,58 +63,51 @@ func (f factory) number() int {
 	return f.rel.Spec.Release
 }
 
-// candidates are the releases that may serve a model, best first: the highest
-// number, installed or factory; the factory release last of all is the resort
-// when the others fail.
-func (d *Daemon) candidates(name string) ([]*release.Release, error) {
+// candidates are the releases of a model: those that are to be proven, newest first,
+// and those that may serve at once, best first.
+func (d *Daemon) candidates(name string) (pending, trusted []*release.Release, err error) {
 	own := d.factories[name]
 	failures := []error{own.err}
-	entries, err := d.store.Serving(name)
-	if err != nil {
+	var plan release.Plan
+	if d.opts.factory != nil {
+		return nil, []*release.Release{own.rel}, nil
+	}
+	if plan, err = d.store.Plan(name, own.number()); err != nil {
 		d.log.Error("installed releases can't be read", "model", name, "err", err)
 		failures = append(failures, err)
-	}
-	var all []*release.Release
-	for _, e := range entries {
-		if e.Number < own.number() {
-			break // the package that brought the factory release was updated
+		if own.rel != nil {
+			plan.Serve = []release.Entry{{Factory: true}}
 		}
-		rel, err := d.store.Get(name, e.Number)
-		if err != nil {
-			d.log.Error("installed release can't be used", "model", name, "release", e.Number, "err", err)
-			failures = append(failures, err)
-			continue
+	}
+	open := func(entries []release.Entry) (all []*release.Release) {
+		for _, e := range entries {
+			if e.Factory {
+				all = append(all, own.rel)
+				continue
+			}
+			rel, err := d.store.Get(name, e.ID())
+			if err != nil {
+				d.log.Error("installed release can't be used", "model", name, "release", e.ID(), "err", err)
+				failures = append(failures, err)
+				continue
+			}
+			all = append(all, rel)
 		}
-		all = append(all, rel)
+		return all
 	}
-	if own.rel != nil {
-		all = append(all, own.rel)
+	pending, trusted = open(plan.Pending), open(plan.Serve)
+	if len(pending)+len(trusted) > 0 {
+		return pending, trusted, nil
 	}
-	if len(all) == 0 {
-		if err := errors.Join(failures...); err != nil {
-			return nil, fmt.Errorf("model %s: %w", name, err)
-		}
-		return nil, fmt.Errorf("model %s: no release is installed and the configuration names no factory release: set models[].release, or `sightd release install` one", name)
+	if err := errors.Join(failures...); err != nil {
+		return nil, nil, fmt.Errorf("model %s: %w", name, err)
 	}
-	return all, nil
-}
-
-// report notes a release's state on disk and tells the subscribers.
-func (d *Daemon) report(rel *release.Release, state release.State, err error) {
-	name, number := rel.Spec.Name, rel.Spec.Release
-	reason := ""
-	if err != nil {
-		reason = err.Error()
-	}
-	if serr := d.note(rel, state, release.CodeOf(err), reason); serr != nil {
-		d.log.Error("note the release's state", "model", name, "release", number, "err", serr)
-	}
-	d.sayRelease(name, mqtt.Release{Release: number, State: string(state), Reason: reason})
+	return nil, nil, fmt.Errorf("model %s: no release is installed and the configuration names no factory release: set models[].release, or `sightd release install` one", name)
 }
 
 // progress tells the subscribers what is being done for a release on its way.
 func (d *Daemon) progress(rel *release.Release, r mqtt.Release) {
-	r.Release, r.State = rel.Spec.Release, cmp.Or(r.State, string(release.Staged))
+	r.Release, r.Revision, r.State = rel.Spec.Release, rel.ID().Revision, cmp.Or(r.State, string(release.Staged))
 	d.sayRelease(rel.Spec.Name, r)
 }
 
@@ -128,32 +122,6 @@ func (d *Daemon) sayRelease(name string, r mqtt.Release) {
 	d.say.SetState(mqtt.TopicRelease(name), b)
 }
 
-// note writes a release's state down. Where it serves now, the one that served
-// before is a built one again.
-func (d *Daemon) note(rel *release.Release, state release.State, code release.Code, reason string) error {
-	name, number := rel.Spec.Name, rel.Spec.Release
-	if d.opts.factory != nil {
-		return nil // it is no release of this state directory
-	}
-	if state == release.Serving {
-		entries, err := d.store.List(name)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if e.State == release.Serving && (e.Number != number || rel.Factory) {
-				if err := d.store.SetState(name, e.Number, release.Built, "", ""); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if rel.Factory {
-		return nil
-	}
-	return d.store.SetState(name, number, state, code, reason)
-}
-
 // install takes a release, packed as .tar.zst, into the store and has its
 // model go over to it when it is ready.
 func (d *Daemon) install(archive io.Reader) error {
@@ -163,7 +131,7 @@ func (d *Daemon) install(archive io.Reader) error {
 	}
 	defer rel.Close()
 	name, number := rel.Spec.Name, rel.Spec.Release
-	if _, err := d.take(rel); err != nil {
+	if _, err := d.take(rel, release.Options{Asked: true}); err != nil {
 		d.log.Warn("release refused", "model", name, "release", number, "code", release.CodeOf(err), "err", err)
 		return err
 	}
@@ -171,26 +139,78 @@ func (d *Daemon) install(archive io.Reader) error {
 	return nil
 }
 
-// take puts a release, however it came, into the store and has its model go over
-// to it when it is ready. It logs nothing: who brought the release does.
-func (d *Daemon) take(rel *release.Release) (*release.Entry, error) {
-	name := rel.Spec.Name
+// unit is that of a configured model.
+func (d *Daemon) unit(name string) (*unit, error) {
 	i := slices.IndexFunc(d.units, func(u *unit) bool { return u.name == name })
 	if i < 0 {
 		return nil, &release.Rejection{Code: release.UnknownModel, Err: fmt.Errorf("the configuration has no model %s: add it under models", name)}
 	}
+	return d.units[i], nil
+}
+
+// take puts a release, however it came, into the store and has its model go over
+// to it when it is ready. It logs nothing: who brought the release does.
+func (d *Daemon) take(rel *release.Release, o release.Options) (*release.Entry, error) {
+	name := rel.Spec.Name
+	u, err := d.unit(name)
+	if err != nil {
+		return nil, err
+	}
 	d.installing.Lock()
 	defer d.installing.Unlock()
-	entry, err := d.store.Install(rel, d.cfg.Policy(d.opts.Version), d.factories[name].number())
+	o.Factory = d.factories[name].number()
+	entry, err := d.store.Install(rel, d.cfg.Policy(d.opts.Version), o)
 	if err != nil {
 		return nil, err
 	}
-	installed, err := d.store.Get(name, entry.Number)
+	installed, err := d.store.Get(name, entry.ID())
 	if err != nil {
 		return nil, err
 	}
-	d.units[i].offer(installed)
+	u.offer(installed)
 	return entry, nil
+}
+
+// activate has a held release serve when it is ready, and one that was rejected or
+// rolled back tried again.
+func (d *Daemon) activate(name string, id release.ID) error {
+	u, err := d.unit(name)
+	if err != nil {
+		return err
+	}
+	d.installing.Lock()
+	defer d.installing.Unlock()
+	if err := d.store.Activate(name, id); err != nil {
+		return err
+	}
+	rel, err := d.store.Get(name, id)
+	if err != nil {
+		return err
+	}
+	d.log.Info("release activated", "model", name, "release", id)
+	u.offer(rel)
+	return nil
+}
+
+// rollBack leaves the release that serves, which must be that of the ID unless that is
+// none, for the last confirmed one.
+func (d *Daemon) rollBack(ctx context.Context, name string, id release.ID, reason string) error {
+	u, err := d.unit(name)
+	if err != nil {
+		return err
+	}
+	return u.leave(ctx, id, reason)
+}
+
+// remove removes a release that nothing needs.
+func (d *Daemon) remove(name string, id release.ID) error {
+	d.installing.Lock()
+	defer d.installing.Unlock()
+	if err := d.store.Remove(name, id, d.factories[name].number()); err != nil {
+		return err
+	}
+	d.log.Info("release removed", "model", name, "release", id)
+	return nil
 }
 
 // Releases returns what is installed and what became of it.
@@ -209,9 +229,9 @@ func (d *Daemon) Releases() (*release.Status, error) {
 				continue
 			}
 			// The store says what would serve; the daemon knows what does.
-			s.Models[i].Serving = 0
+			s.Models[i].Serving, s.Models[i].Revision = 0, 0
 			if m := u.Status(); m.State == modelServing {
-				s.Models[i].Serving = m.Release
+				s.Models[i].Serving, s.Models[i].Revision = m.Release, m.Revision
 			}
 		}
 	}

@@ -14,8 +14,9 @@ import (
 // for it.
 type runner struct {
 	// in
-	swap chan *laneSet
-	wake chan struct{} // capacity 1: some lane has a frame, or has ended
+	swap  chan *laneSet
+	empty chan chan struct{} // has the present set closed, to make room for the next
+	wake  chan struct{}      // capacity 1: some lane has a frame, or has ended
 
 	// out
 	sink func(*Result)
@@ -36,6 +37,7 @@ const idleBeat = time.Second
 func newRunner(sink func(*Result)) *runner {
 	return &runner{
 		swap:  make(chan *laneSet),
+		empty: make(chan chan struct{}),
 		wake:  make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		sink:  sink,
@@ -70,12 +72,17 @@ func (r *runner) run(ctx context.Context, set *laneSet, untilEnd bool) {
 		} else {
 			worked = r.together(set)
 		}
-		if r.next == nil {
-			select {
-			case r.next = <-r.swap:
-				r.nextBy = monotonic() + handOver
-			default:
-			}
+		swap := r.swap
+		if r.next != nil {
+			swap = nil // one after the other
+		}
+		select {
+		case r.next = <-swap:
+			r.nextBy = monotonic() + handOver
+		case done := <-r.empty:
+			set = r.leave(set)
+			close(done)
+		default:
 		}
 		if r.next != nil && (r.next.fed() || monotonic() > r.nextBy) {
 			set = r.change(set)
@@ -88,20 +95,42 @@ func (r *runner) run(ctx context.Context, set *laneSet, untilEnd bool) {
 			r.finish(set)
 			continue
 		}
-		if untilEnd && set.ended() {
+		if untilEnd && !set.vacant && set.ended() {
 			return
-		}
-		swap := r.swap
-		if r.next != nil {
-			swap = nil // one after the other
 		}
 		select {
 		case <-r.wake:
 		case <-idle.C:
 		case r.next = <-swap:
 			r.nextBy = monotonic() + handOver
+		case done := <-r.empty:
+			set = r.leave(set)
+			close(done)
 		case <-ctx.Done():
 		}
+	}
+}
+
+// leave closes a set, and that which would have come next; the set that it returns has
+// no engine.
+func (r *runner) leave(set *laneSet) *laneSet {
+	if r.next != nil {
+		set = r.change(set)
+	}
+	r.drain(set)
+	set.Close()
+	return &laneSet{batch: 1, runs: make([]run, 2), vacant: true}
+}
+
+// vacate has the runner close the set that serves and wait for another; nothing serves
+// meanwhile. It returns when the engine is closed. Nobody may hand over a set at the
+// same time.
+func (r *runner) vacate() {
+	done := make(chan struct{})
+	select {
+	case r.empty <- done:
+		<-done
+	case <-r.ended:
 	}
 }
 

@@ -43,6 +43,7 @@ type laneSet struct {
 	batch   int // frames that run together at most
 	frame   int // bytes of one frame
 	classes int
+	vacant  bool   // there is no engine: one is to come
 	release func() // gives lanes and engine back; nil after close
 	serve   func() // called when the set begins to serve, between two frames; may be nil
 
@@ -51,6 +52,7 @@ type laneSet struct {
 	prepared *Prepared
 	backend  Backend
 	interim  bool  // the CPU, until the unit's own back end has an engine
+	memory   int64 // bytes that the engine takes, roughly
 	fault    error // why frame after frame fails, once they do
 
 	// What is under way on the engine's lanes: busy runs from the oldest on, round

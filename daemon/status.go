@@ -30,26 +30,52 @@ type Status struct {
 const (
 	modelPreparing = "preparing" // reading, checking and quantising
 	modelBuilding  = "building"
+	modelProving   = "proving"
 	modelServing   = "serving"
 	modelFailed    = "failed"
 )
 
 // ModelStatus is a model of the configuration and what serves it.
 type ModelStatus struct {
-	Name      string        `json:"name"`
-	State     string        `json:"state"`
-	Reason    string        `json:"reason,omitempty"`  // why it failed, why a newer release doesn't serve, why the CPU does, or what isn't as asked for
-	Interim   bool          `json:"interim,omitempty"` // the CPU serves until the configured back end has an engine
-	Release   int           `json:"release,omitempty"`
-	Factory   bool          `json:"factory,omitempty"`
-	Precision string        `json:"precision,omitempty"` // as computed here
-	Coverage  float64       `json:"coverage,omitempty"`  // of the calibration cache
-	Engine    *EngineStatus `json:"engine,omitempty"`
-	Build     *BuildStatus  `json:"build,omitempty"` // under way, or to be tried again
-	Builds    builds        `json:"engine_builds"`   // since the start, by outcome: ok, failed, crashed, cancelled
-	Damaged   uint64        `json:"engines_damaged"` // stored engines that had to be built again, since the start
-	Frames    uint64        `json:"frames"`          // classified since the start
-	Errors    uint64        `json:"errors"`          // frames that the engine failed on
+	Name      string           `json:"name"`
+	State     string           `json:"state"`
+	Reason    string           `json:"reason,omitempty"`  // why it failed, why a newer release doesn't serve, why the CPU does, or what isn't as asked for
+	Interim   bool             `json:"interim,omitempty"` // the CPU serves until the configured back end has an engine
+	Release   int              `json:"release,omitempty"`
+	Revision  int64            `json:"revision,omitempty"` // of the drop-in that is in it
+	Degraded  bool             `json:"degraded,omitempty"` // it should be left, and there is nothing to go back to
+	Factory   bool             `json:"factory,omitempty"`
+	Precision string           `json:"precision,omitempty"` // as computed here
+	Coverage  float64          `json:"coverage,omitempty"`  // of the calibration cache
+	Engine    *EngineStatus    `json:"engine,omitempty"`
+	Build     *BuildStatus     `json:"build,omitempty"`     // under way, or to be tried again
+	Probation *ProbationStatus `json:"probation,omitempty"` // of the release that serves; absent: it is confirmed, or the factory release
+	Builds    builds           `json:"engine_builds"`       // since the start, by outcome: ok, failed, crashed, cancelled
+	Damaged   uint64           `json:"engines_damaged"`     // stored engines that had to be built again, since the start
+	Proof     *ProofStatus     `json:"proof,omitempty"`     // of the release that was proven last, since the start
+	Frames    uint64           `json:"frames"`              // classified since the start
+	Errors    uint64           `json:"errors"`              // frames that the engine failed on
+}
+
+// ProbationStatus is how far the probation of a release is.
+type ProbationStatus struct {
+	Served float64 `json:"served_seconds"` // with frames and without a fault
+	Of     float64 `json:"of_seconds"`
+	Failed uint64  `json:"failed"` // frames that the engine failed on
+}
+
+// ProofStatus is what a release's proof found out.
+type ProofStatus struct {
+	Release  int     `json:"release"`
+	Revision int64   `json:"revision,omitempty"`
+	Golden   int     `json:"golden"`   // images
+	Right    int     `json:"right"`    // of those
+	Live     int     `json:"live"`     // frames of the cameras
+	Compared int     `json:"compared"` // of those, with the answers of what served
+	Agreed   int     `json:"agreed"`   // of those
+	Latency  float64 `json:"latency_seconds"`
+	Budget   float64 `json:"budget_seconds,omitempty"` // that a run may take on probation; 0: any
+	Memory   int64   `json:"memory_bytes"`             // that the engine takes, roughly
 }
 
 // EngineStatus is the engine that serves a model.

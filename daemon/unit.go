@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -30,12 +31,24 @@ type unit struct {
 	watches   []*watch // by view
 	runner    *runner
 	offers    chan *release.Release // capacity 1: the newest to go over to
+	orders    chan order            // to leave what serves
 	broken    chan *laneSet         // capacity 1: the set that serves, once its engine fails on and on
-	report    func(*release.Release, release.State, error)
+	life      *life
+	plan      func() (pending, trusted []*release.Release, err error) // what the store knows of; newest and best first
 	progress  func(*release.Release, mqtt.Release)
 	stir      func()                // the status line has changed
 	doom      func(error) time.Time // CUDA is broken in this process, which ends then; zero: it goes on without
 	log       *slog.Logger
+
+	// Of releases that come to serve.
+	when      when
+	probation time.Duration
+	limits    ProofConfig
+	memory    string               // gap or refuse
+	worker    string               // path of sightd-camera; "" finds it
+	available func() (int64, bool) // bytes of memory, where that is known
+	answers   answers
+	recent    latencies
 
 	infer prometheus.Observer
 	age   []prometheus.Observer // by view
@@ -50,6 +63,7 @@ type unit struct {
 	streak  int    // frames in a row that the engine failed on
 
 	errors    atomic.Uint64 // frames that gave no scores
+	faults    atomic.Uint64 // of those, those that the engine is to blame for
 	damaged   atomic.Uint64 // stored engines that couldn't be used
 	lastFrame atomic.Int64  // monotonic nanoseconds, of the last that did
 	lost      atomic.Bool   // there is no release that can be served
@@ -76,14 +90,14 @@ func (u *unit) offer(rel *release.Release) {
 	u.offers <- rel
 }
 
-// run serves the first of the candidates that can be, best first, until ctx
+// run serves the best of the releases that can be, until ctx
 // ends or, with untilEnd, until every source has ended. Where none of them can
 // be served it calls hopeless and, unless untilEnd, waits for a release that
 // is installed, or for the time to try again.
-func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd bool, hopeless func(error)) {
+func (u *unit) run(ctx context.Context, wanted []*attempt, untilEnd bool, hopeless func(error)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := newKeeper(u, candidates)
+	k := newKeeper(u, wanted)
 	k.hopeless = func(err error) bool {
 		if err != nil {
 			u.lost.Store(true)
@@ -118,7 +132,8 @@ func (u *unit) run(ctx context.Context, candidates []*release.Release, untilEnd 
 func (u *unit) serve(set *laneSet) {
 	rel, p, e := set.rel, set.prepared, set.engine
 	spec := rel.Spec
-	source := mqtt.Model{Name: u.name, Release: spec.Release, Engine: e.ID}
+	source := mqtt.Model{Name: u.name, Release: spec.Release, Revision: rel.ID().Revision, Engine: e.ID}
+	u.recent.reset()
 	for _, w := range u.watches {
 		w.serve(source, p)
 	}
@@ -127,7 +142,8 @@ func (u *unit) serve(set *laneSet) {
 	u.lost.Store(false)
 	u.mu.Lock()
 	s := &u.status
-	s.State, s.Release, s.Factory, s.Interim = modelServing, spec.Release, rel.Factory, set.interim
+	s.State, s.Release, s.Revision, s.Factory, s.Interim = modelServing, spec.Release, rel.ID().Revision, rel.Factory, set.interim
+	s.Probation, s.Degraded = nil, false
 	s.Precision, s.Coverage = p.Precision, p.Coverage
 	s.Engine = engineStatus(set)
 	u.note = p.Note
@@ -162,6 +178,8 @@ func (u *unit) sink(r *Result) {
 		} else {
 			now := monotonic()
 			u.infer.Observe(r.Infer.Seconds())
+			u.recent.add(r.Infer)
+			u.answers.add(i, r.Frame.Seq, u.serving.prepared.Labels[u.top[0].Index])
 			u.age[i].Observe((now - time.Duration(r.Frame.Captured)).Seconds())
 			u.watches[i].observe(r.Frame, r.Scores, u.top[:n], r.Infer, now)
 			u.lastFrame.Store(int64(now))
@@ -169,6 +187,9 @@ func (u *unit) sink(r *Result) {
 	}
 	if r.Err != nil {
 		u.errors.Add(1)
+		if r.Engine || errors.Is(r.Err, errNotFinite) {
+			u.faults.Add(1)
+		}
 	}
 	// One line when it begins to fail and one when it works again.
 	switch {

@@ -19,9 +19,11 @@ type pace struct {
 	log  time.Duration // between two lines about a phase that lasts
 	wait time.Duration // after the first failed build; then twice as long each time
 	most time.Duration // that a wait may be
+
+	check time.Duration // between two looks at what serves on probation
 }
 
-var usualPace = pace{tick: time.Second, log: 30 * time.Second, wait: time.Minute, most: 6 * time.Hour}
+var usualPace = pace{tick: time.Second, log: 30 * time.Second, wait: time.Minute, most: 6 * time.Hour, check: usualChecks}
 
 // after is how long to wait after so many failures in a row.
 func (p pace) after(failures int) time.Duration {

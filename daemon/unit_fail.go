@@ -44,7 +44,7 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool
 		u.log.Error("release can't be served", attrs...)
 	}
 	if again == nil {
-		u.report(rel, release.Rejected, err)
+		u.life.reject(rel, err)
 	} else {
 		u.say(rel, mqtt.Release{Phase: modelFailed})
 	}

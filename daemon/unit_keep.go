@@ -3,44 +3,50 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/sightd/sightd/release"
-	"github.com/sightd/sightd/trt"
 )
 
-// keeper comes by a unit's engines: one attempt to open a release is under way
-// at a time, beside whatever serves, and what it gives is handed to the runner.
-// Of several releases the best that is due is tried; an attempt that fails is
-// made again later and later. All fields are of the goroutine that runs it.
+// keeper comes by a unit's engines: one attempt to open a release is under way at a
+// time, beside whatever serves, and what it gives is handed to the runner. Releases
+// that served before are trusted; others have to prove themselves first, and then are
+// on probation. An attempt that fails is made again later and later. All fields are of
+// the goroutine that runs it.
 type keeper struct {
 	u        *unit
+	when     when
 	hopeless func(error) bool // told when nothing serves nor is tried, nil: it will be tried again; false: that is the end
 	first    chan *laneSet    // capacity 1: the set that the runner begins with
 	settle   func()
 
-	wanted   []*attempt // best first
+	wanted   []*attempt // those that are pending, newest first, then the trusted ones, best first
 	work     *attempt   // of wanted, or an older one that is cancelled; nil: none is under way
 	cancel   context.CancelFunc
-	late     bool // a newer release has come, so that is cancelled
+	late     bool // another release has come, so that is cancelled
 	outcomes chan outcome
 	failures []error // until one serves, or that is told
 
-	current *laneSet // handed over last; nil: none
-	sound   bool     // it is the real back end's, and works
+	current *laneSet   // handed over last; nil: none, or it was closed to make room
+	sound   bool       // it is the real back end's, and works
+	back    bool       // it was rolled back: trusted releases come first
+	trial   *probation // of what serves; nil: it isn't on probation
 	since   time.Time
 	breaks  int // how often in a row engines have failed while they served
 	told    bool
+	began   bool // the runner has its first set
 }
 
 // attempt is a release to be opened.
 type attempt struct {
 	rel      *release.Release
+	trusted  bool // it served before, or is the factory release
+	gap      bool // what serves is closed before its engine is loaded
 	failures int
 	next     time.Time // not before
+	window   time.Time // not before either, as long as something serves
 	parked   bool      // no try in this process would go better; next is the next one's, zero: none
 }
 
@@ -52,20 +58,44 @@ type outcome struct {
 	interim bool
 }
 
-func newKeeper(u *unit, candidates []*release.Release) *keeper {
+// planned are the releases to be opened: wanted of [keeper].
+func planned(pending, trusted []*release.Release) []*attempt {
+	var all []*attempt
+	for _, rel := range pending {
+		all = append(all, &attempt{rel: rel})
+	}
+	for _, rel := range trusted {
+		all = append(all, &attempt{rel: rel, trusted: true})
+	}
+	return all
+}
+
+func newKeeper(u *unit, wanted []*attempt) *keeper {
 	k := &keeper{
-		u: u, first: make(chan *laneSet, 1), outcomes: make(chan outcome),
+		u: u, when: u.when, wanted: wanted, first: make(chan *laneSet, 1), outcomes: make(chan outcome),
 		settle: sync.OnceFunc(func() { close(u.settled) }),
 	}
-	for _, rel := range candidates {
-		k.wanted = append(k.wanted, &attempt{rel: rel})
+	for _, a := range wanted {
+		k.schedule(a)
 	}
 	return k
+}
+
+// schedule has a release wait for the time of the day at which it may be built.
+func (k *keeper) schedule(a *attempt) {
+	if a.trusted {
+		return
+	}
+	if e, err := k.u.life.entry(a.rel); err == nil {
+		a.window = k.when.buildAt(e, time.Now())
+	}
 }
 
 // run keeps the unit in engines until ctx or the runner ends.
 func (k *keeper) run(ctx context.Context) {
 	defer k.stop()
+	check := time.NewTicker(k.u.pace.check)
+	defer check.Stop()
 	for ctx.Err() == nil {
 		if k.work == nil {
 			k.begin(ctx)
@@ -79,10 +109,14 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		case rel := <-k.u.offers:
 			k.offered(rel)
+		case o := <-k.u.orders:
+			o.done <- k.leave(o.id, o.reason)
 		case set := <-k.u.broken:
 			k.broke(ctx, set)
 		case o := <-k.outcomes:
 			k.came(ctx, o)
+		case <-check.C:
+			k.check()
 		case <-k.due():
 		}
 	}
@@ -90,22 +124,41 @@ func (k *keeper) run(ctx context.Context) {
 
 // begin starts the best attempt that is due.
 func (k *keeper) begin(ctx context.Context) {
-	now := time.Now()
-	i := slices.IndexFunc(k.wanted, func(a *attempt) bool { return !a.parked && !a.next.After(now) })
-	if i < 0 {
+	a := k.best(time.Now())
+	if a == nil {
 		return
 	}
-	a := k.wanted[i]
 	ctx, cancel := context.WithCancel(ctx)
 	k.work, k.cancel, k.late = a, cancel, false
+	var pr *proof
+	if !a.trusted {
+		pr = k.proof(a)
+	}
 	var interim func(*laneSet, error)
-	if k.current == nil && k.u.spare != nil {
+	if (k.current == nil && !a.gap || k.back) && k.u.spare != nil {
 		interim = func(set *laneSet, err error) { k.outcomes <- outcome{set, err, true} }
 	}
+	if a.gap {
+		k.giveRoom()
+	}
 	go func() {
-		set, err := k.u.open(ctx, a.rel, interim)
+		set, err := k.u.open(ctx, a.rel, pr, interim)
 		k.outcomes <- outcome{set, err, false}
 	}()
+}
+
+// best is the attempt to be made now; nil: none is due. Something that serves comes
+// first; then what is to serve instead.
+func (k *keeper) best(now time.Time) *attempt {
+	first := k.current == nil || k.back
+	for _, trusted := range []bool{first, !first} {
+		for _, a := range k.wanted {
+			if a.trusted == trusted && !a.parked && !k.at(a).After(now) {
+				return a
+			}
+		}
+	}
+	return nil
 }
 
 // due is when an attempt is next due; nil where one is under way or none will be.
@@ -115,14 +168,22 @@ func (k *keeper) due() <-chan time.Time {
 	}
 	var first *attempt
 	for _, a := range k.wanted {
-		if !a.parked && (first == nil || a.next.Before(first.next)) {
+		if !a.parked && (first == nil || k.at(a).Before(k.at(first))) {
 			first = a
 		}
 	}
 	if first == nil {
 		return nil
 	}
-	return time.After(time.Until(first.next))
+	return time.After(time.Until(k.at(first)))
+}
+
+// at is when an attempt is to be made.
+func (k *keeper) at(a *attempt) time.Time {
+	if k.current != nil && a.window.After(a.next) {
+		return a.window
+	}
+	return a.next
 }
 
 // despair says that nothing serves. Another back end's engine is tried again
@@ -141,127 +202,47 @@ func (k *keeper) despair() bool {
 	return k.hopeless(err)
 }
 
-// offered has a release tried before all others; the older ones stay to fall
-// back on until one of them serves.
+// offered has a release tried before all others; those that served stay to fall back
+// on until one serves.
 func (k *keeper) offered(rel *release.Release) {
-	if k.work != nil {
-		k.u.log.Info("a newer release comes first", "model", k.u.name, "release", k.work.rel.Spec.Release, "newer", rel.Spec.Release)
+	if k.work != nil && !k.back && !k.work.gap {
+		k.u.log.Info("a newer release comes first", "model", k.u.name, "release", k.work.rel.ID(), "newer", rel.ID())
 		k.cancel()
 		k.late = true
 	}
-	if k.sound {
-		k.drop(k.wanted)
-		k.wanted = nil
-	}
-	k.wanted = append([]*attempt{{rel: rel}}, k.wanted...)
+	same := func(a *attempt) bool { return a.rel.ID() == rel.ID() && !a.rel.Factory }
+	k.drop(func(a *attempt) bool { return a.trusted && k.sound || same(a) })
+	a := &attempt{rel: rel}
+	k.schedule(a)
+	k.wanted = slices.Insert(k.wanted, 0, a)
 }
 
-// came takes what an attempt gave.
-func (k *keeper) came(ctx context.Context, o outcome) {
-	if o.interim {
-		switch {
-		case o.err == nil:
-			k.hand(o.set)
-		case ctx.Err() == nil:
-			k.u.noSpare(k.work.rel, o.err)
+// drop lets go of attempts, and of their releases.
+func (k *keeper) drop(which func(*attempt) bool) {
+	k.wanted = slices.DeleteFunc(k.wanted, func(a *attempt) bool {
+		if !which(a) {
+			return false
 		}
-		return
-	}
-	a := k.work
-	k.work = nil
-	k.cancel()
-	i := slices.Index(k.wanted, a)
-	switch {
-	case o.err == nil:
-		k.hand(o.set)
-		k.sound = true
-		k.failures = nil
-		if i >= 0 {
-			k.drop(k.wanted[i:])
-			k.wanted = k.wanted[:i]
-		}
-	case ctx.Err() != nil || k.late:
-		// It stopped, or waits for its turn again behind a newer one.
-		if i < 0 {
-			k.drop([]*attempt{a})
-		}
-	default:
-		if k.current == nil && !k.told {
-			k.failures = append(k.failures, fmt.Errorf("model %s, release %d: %w", k.u.name, a.rel.Spec.Release, o.err))
-		}
-		// What is wrong with the release itself condemns it; a full disk doesn't.
-		if i >= 0 && release.CodeOf(o.err) != "" {
-			k.wanted = slices.Delete(k.wanted, i, i+1)
-			k.u.fail(a.rel, o.err, nil, false)
-			k.drop([]*attempt{a})
-			return
-		}
-		k.postpone(a, o.err)
-		k.u.fail(a.rel, o.err, a, k.current != nil && k.current.interim && k.current.rel == a.rel)
-	}
+		k.close(a)
+		return true
+	})
 }
 
-// broke has the CPU serve instead of a set whose engine fails, and the engine
-// opened again after a while.
-func (k *keeper) broke(ctx context.Context, set *laneSet) {
-	if set != k.current || set.interim || isCPU(set.backend) {
-		if trt.StatusOf(set.fault) == trt.Broken {
-			k.u.doom(set.fault) // whatever serves now
-		}
-		return
-	}
-	if time.Since(k.since) > k.u.pace.most {
-		k.breaks = 0
-	}
-	k.breaks++
-	k.sound = false
-	a := &attempt{rel: set.rel, failures: k.breaks, next: time.Now().Add(k.u.pace.after(k.breaks))}
-	err := fmt.Errorf("%d frames in a row: %w", brokenAfter, set.fault)
-	if trt.StatusOf(set.fault) == trt.Broken {
-		err = set.fault
-		a.parked, a.next = true, k.u.doom(err)
-	}
-	k.wanted = append(k.wanted, a) // what else is wanted is newer
-	var spare *laneSet
-	if k.u.spare != nil {
-		var none error
-		if spare, none = k.u.openSpare(ctx, set.rel); none != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w; the CPU can't serve meanwhile: %w", err, none)
-		}
-	}
-	k.u.fail(set.rel, err, a, spare != nil)
-	if spare != nil {
-		k.hand(spare)
-	}
-}
-
-// hand gives the runner a set, which it closes in time.
-func (k *keeper) hand(set *laneSet) {
-	began := k.current != nil
-	k.current, k.sound, k.since, k.told = set, false, time.Now(), false
-	if !began {
-		k.first <- set
-		return
-	}
-	select {
-	case k.u.runner.swap <- set:
-	case <-k.u.runner.ended:
-		set.Close()
-	}
-}
-
-// drop lets go of releases that are wanted no more.
-func (k *keeper) drop(list []*attempt) {
-	for _, a := range list {
-		serves := k.current != nil && k.current.rel == a.rel
-		if !serves && !a.rel.Factory && a != k.work {
-			a.rel.Close()
-		}
+// close closes the release of an attempt that is wanted no more, unless it serves or
+// is being opened: whoever has it then closes it.
+func (k *keeper) close(a *attempt) {
+	if serves := k.current != nil && k.current.rel == a.rel; !serves && !a.rel.Factory && a != k.work {
+		a.rel.Close()
 	}
 }
 
 // stop ends what is under way.
 func (k *keeper) stop() {
+	var served time.Duration
+	if k.trial != nil {
+		served = k.trial.served
+	}
+	k.u.life.rest(served)
 	if k.work == nil {
 		return
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/sightd/sightd/dla"
@@ -61,39 +62,62 @@ func onCPU(w dla.Wish, why string) string {
 // open makes a release ready to serve: prepared, built or loaded, warmed, and
 // with lanes at every camera. Where its engine has to be built, or can't be had,
 // and interim isn't nil, it gets a set of the CPU's before, or the reason why there is none.
-func (u *unit) open(ctx context.Context, rel *release.Release, interim func(*laneSet, error)) (*laneSet, error) {
+func (u *unit) open(ctx context.Context, rel *release.Release, pr *proof, interim func(*laneSet, error)) (*laneSet, error) {
 	u.state(modelPreparing, rel)
+	if err := u.risk(rel, pr); err != nil {
+		return nil, err
+	}
 	store, spare := u.engines, func() {}
 	if interim != nil {
-		spare = sync.OnceFunc(func() { interim(u.openSpare(ctx, rel)) })
+		spare = sync.OnceFunc(func() { interim(u.openSpare(ctx, rel, pr)) })
 		store.Absent = spare
 	}
-	set, err := u.openOwn(ctx, store, rel)
+	set, err := u.openOwn(ctx, store, rel, pr)
 	// What is wrong with the release itself is wrong for the CPU too.
 	if err != nil && ctx.Err() == nil && release.CodeOf(err) == "" {
 		spare()
 	}
+	if err == nil && pr != nil {
+		if err = pr.verdict(set); err != nil {
+			set.Close()
+			return nil, err
+		}
+	}
 	return set, err
 }
 
+// risk notes that the process is about to run an engine of which nobody is sure: one
+// that is to be proven, or of a release on probation.
+func (u *unit) risk(rel *release.Release, pr *proof) error {
+	if pr == nil {
+		if e, err := u.life.entry(rel); err != nil || e.State != release.Serving {
+			return nil
+		}
+	}
+	if err := u.life.try(rel); err != nil {
+		return fmt.Errorf("note that release %s is tried: %w", rel.ID(), err)
+	}
+	return nil
+}
+
 // openOwn opens a release's engine of the unit's own back end.
-func (u *unit) openOwn(ctx context.Context, store EngineStore, rel *release.Release) (*laneSet, error) {
+func (u *unit) openOwn(ctx context.Context, store EngineStore, rel *release.Release, pr *proof) (*laneSet, error) {
 	p, err := u.prepare(u.backend, rel)
 	if err != nil {
 		return nil, err
 	}
-	set, err := u.openWith(ctx, store, u.backend, rel, p)
+	set, err := u.openWith(ctx, store, u.backend, rel, p, pr)
 	if !goesToGPU(err) {
 		return set, err
 	}
 	if p, err = u.prepare(u.backend, rel); err != nil {
 		return nil, err
 	}
-	return u.openWith(ctx, store, u.backend, rel, p)
+	return u.openWith(ctx, store, u.backend, rel, p, pr)
 }
 
 // openSpare makes a release ready to be served by the CPU for the time being.
-func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, error) {
+func (u *unit) openSpare(ctx context.Context, rel *release.Release, pr *proof) (*laneSet, error) {
 	b, err := u.spare()
 	if err != nil {
 		return nil, err
@@ -102,7 +126,10 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, e
 	if err != nil {
 		return nil, err
 	}
-	set, err := u.openWith(ctx, u.engines, b, rel, p)
+	if pr != nil { // nothing else serves: its golden images are what there is to prove it with
+		pr = &proof{u: u, skip: pr.skip}
+	}
+	set, err := u.openWith(ctx, u.engines, b, rel, p, pr)
 	if err != nil {
 		return nil, err
 	}
@@ -110,26 +137,43 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release) (*laneSet, e
 	return set, nil
 }
 
-func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *release.Release, p *Prepared) (*laneSet, error) {
+func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *release.Release, p *Prepared, pr *proof) (*laneSet, error) {
+	if err := pr.fits(); err != nil {
+		return nil, err
+	}
 	w := &building{unit: u, rel: rel, backend: b.Name()}
+	before := resident()
 	e, err := store.Open(ctx, b, p, w.progress)
 	w.end(err)
 	if err != nil {
 		return nil, err
 	}
-	if err := warm(e, p); err != nil {
+	if b == u.backend && pr != nil {
+		if err = u.life.built(rel); err != nil {
+			e.Close()
+			return nil, err
+		}
+	}
+	if err = warm(e, p); err == nil {
+		err = ctx.Err()
+	}
+	memory := max(resident()-before, e.Size)
+	if err == nil {
+		err = pr.golden(ctx, e, p, rel)
+	}
+	if err != nil {
 		e.Close()
 		return nil, err
-	}
-	if ctx.Err() != nil {
-		e.Close()
-		return nil, ctx.Err()
 	}
 	set, err := attach(e, p, u.views, u.runner.wake)
 	if err != nil {
 		return nil, err
 	}
 	set.rel, set.prepared, set.backend = rel, p, b
-	set.serve = func() { u.serve(set) }
+	set.serve, set.memory = func() { u.serve(set) }, memory
+	if err := pr.live(ctx, set); err != nil {
+		set.Close()
+		return nil, err
+	}
 	return set, nil
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -39,17 +40,68 @@ func (u *unit) say(rel *release.Release, r mqtt.Release) {
 func (u *unit) sayServing(rel *release.Release) {
 	u.saying.Lock()
 	defer u.saying.Unlock()
-	u.report(rel, release.Serving, nil)
 	r := mqtt.Release{State: string(release.Serving)}
+	if e, err := u.life.entry(rel); err == nil && !e.Factory {
+		r.State, r.Code = string(e.State), string(e.Code)
+	}
 	u.mu.Lock()
 	r.Reason = u.reason()
 	if u.status.Interim && u.failure != "" && u.failed == rel.Spec.Release && u.build == nil {
 		r.Phase = modelFailed // the back end's engine is
 	}
 	u.mu.Unlock()
-	if r.Reason != "" {
-		u.progress(rel, r)
+	u.progress(rel, r)
+}
+
+// idle notes that nothing serves for a while, since the engine has to make room.
+func (u *unit) idle() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.status.State, u.status.Engine = modelPreparing, nil
+}
+
+// proved notes what a release's proof found out.
+func (u *unit) proved(rel *release.Release, pr *proof) {
+	if pr.skip {
+		return
 	}
+	r := &pr.report
+	s := &ProofStatus{
+		Release: rel.Spec.Release, Revision: rel.ID().Revision, Golden: r.golden.Images, Right: r.golden.Right,
+		Live: r.live, Compared: r.compared, Agreed: r.agreed, Latency: r.latency.Seconds(), Budget: r.budget.Seconds(), Memory: r.memory,
+	}
+	u.mu.Lock()
+	u.status.Proof = s
+	u.mu.Unlock()
+	u.log.Info("proven", "model", u.name, "release", rel.ID(), "golden", s.Golden, "right", s.Right,
+		"frames", s.Live, "compared", s.Compared, "agreed", s.Agreed, "latency", r.latency, "memory", r.memory)
+}
+
+// saysProbation notes how far the probation of what serves is.
+func (u *unit) saysProbation(p *probation) {
+	s := &ProbationStatus{Served: p.served.Seconds(), Of: u.probation.Seconds(), Failed: p.failed}
+	u.mu.Lock()
+	u.status.Probation = s
+	u.mu.Unlock()
+}
+
+// confirmed notes that a release has passed its probation.
+func (u *unit) confirmed(rel *release.Release) {
+	u.mu.Lock()
+	u.status.Probation, u.status.Degraded = nil, false
+	u.mu.Unlock()
+	u.sayServing(rel)
+	u.stir()
+}
+
+// degrade notes that a release should be left, and there is nothing to go back to.
+func (u *unit) degrade(rel *release.Release, code release.Code, reason string) {
+	u.mu.Lock()
+	u.status.Degraded = true
+	u.failure, u.failed = fmt.Sprintf("release %s is degraded (%s): %s", rel.ID(), code, reason), rel.Spec.Release
+	u.mu.Unlock()
+	u.sayServing(rel)
+	u.stir()
 }
 
 // giveUp notes that there is no release at all to serve.

@@ -37,9 +37,10 @@ type Classification struct {
 
 // A Model names what classified.
 type Model struct {
-	Name    string `json:"name"`
-	Release int    `json:"release"`
-	Engine  string `json:"engine"` // the engine's key
+	Name     string `json:"name"`
+	Release  int    `json:"release"`
+	Revision int64  `json:"revision,omitempty"` // of the release: that of the drop-in that is in it
+	Engine   string `json:"engine"`             // the engine's key
 }
 
 // A Frame is the picture that was looked at.
@@ -105,8 +106,10 @@ type OutboxHealth struct {
 // A Release is the state of a model's newest release.
 type Release struct {
 	Release  int      `json:"release"`
+	Revision int64    `json:"revision,omitempty"` // of the drop-in that is in it
 	State    string   `json:"state"`
-	Reason   string   `json:"reason,omitempty"`   // of a rejection or roll-back
+	Code     string   `json:"code,omitempty"`     // of a rejection or roll-back, for programs
+	Reason   string   `json:"reason,omitempty"`   // the same for people
 	Progress *float64 `json:"progress,omitempty"` // of a build that is under way, 0 to 1
 	Phase    string   `json:"phase,omitempty"`    // what the build is doing
 	Since    Time     `json:"since"`

@@ -113,7 +113,7 @@ func (s *Store) Serve(name string, id ID, factory int, boot string) error {
 			return errSame
 		}
 		m.supersede(id)
-		m.Serving, e.Held, e.Over = id, false, max(e.Over, factory)
+		m.Serving, e.Held, e.Asked, e.Over = id, false, false, max(e.Over, factory)
 		if e.State != Confirmed {
 			if e.State != Serving {
 				e.become(Serving, "", "")
@@ -148,6 +148,14 @@ func (m *modelState) supersede(by ID) {
 	}
 }
 
+// Hold has a release wait for [Store.Activate].
+func (s *Store) Hold(name string, id ID, reason string) error {
+	return s.with(name, id, func(_ *modelState, e *Entry) error {
+		e.Held, e.Reason = true, reason
+		return nil
+	})
+}
+
 // Confirm notes that the serving release has passed its probation.
 func (s *Store) Confirm(name string, id ID) error {
 	return s.with(name, id, func(m *modelState, e *Entry) error {
@@ -172,7 +180,7 @@ func (s *Store) Reject(name string, id ID, code Code, reason string) error {
 
 func (e *Entry) reject(code Code, reason string) {
 	e.become(Rejected, code, reason)
-	e.Trial, e.Held = "", false
+	e.Trial, e.Held, e.Asked = "", false, false
 }
 
 // RollBack leaves a release that serves for the one before, which is confirmed or
@@ -243,7 +251,7 @@ func (s *Store) Activate(name string, id ID) error {
 			e.State = Staged
 		}
 		e.become(e.State, "", "")
-		e.Held, e.Crashes, e.Trial, e.Degraded = false, 0, "", false
+		e.Asked, e.Held, e.Crashes, e.Trial, e.Degraded = true, false, 0, "", false
 		return nil
 	})
 }

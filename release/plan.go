@@ -12,7 +12,7 @@ type Plan struct {
 	// confirmed ones, and the factory release where its turn is.
 	Serve []Entry
 	// Pending are those that are to be built, proven and served, newest first. Held
-	// ones aren't among them.
+	// ones are among them until they are proven, so that they are ready.
 	Pending []Entry
 }
 
@@ -28,7 +28,7 @@ func (s *Store) Plan(name string, factory int) (Plan, error) {
 
 func (s *Store) plan(name string, m modelState, factory int) Plan {
 	var p Plan
-	if e := m.find(m.Serving); e != nil && e.beats(factory) && s.there(name, m.Serving) {
+	if e := m.find(m.Serving); e != nil && e.State != Rejected && e.State != RolledBack && e.beats(factory) && s.there(name, m.Serving) {
 		p.Serve = append(p.Serve, *e)
 	}
 	for _, e := range s.backs(name, m, factory) {
@@ -37,12 +37,15 @@ func (s *Store) plan(name string, m modelState, factory int) Plan {
 		}
 	}
 	for _, e := range slices.Backward(m.Releases) {
-		if e.State.pending() && !e.Held && e.beats(factory) && e.ID() != m.Serving && s.there(name, e.ID()) {
+		if e.State.pending() && !e.waits() && e.beats(factory) && e.ID() != m.Serving && s.there(name, e.ID()) {
 			p.Pending = append(p.Pending, e)
 		}
 	}
 	return p
 }
+
+// waits is whether nothing is to be done for a release until somebody asks.
+func (e Entry) waits() bool { return e.Held && (e.State == Proven || e.Code == Superseded) }
 
 // backs are the releases that a roll-back may go to, best first: the confirmed ones,
 // the last first, and the factory release before those that are older than it.

@@ -45,6 +45,7 @@ type Entry struct {
 	Since    time.Time `json:"since,omitzero"`
 	Factory  bool      `json:"factory,omitempty"`  // named by the configuration, in no store
 	Held     bool      `json:"held,omitempty"`     // it waits for `release activate`
+	Asked    bool      `json:"asked,omitempty"`    // it was activated by somebody, who isn't to wait for `releases.activate`
 	Degraded bool      `json:"degraded,omitempty"` // it should be rolled back, but there is nothing to go back to
 
 	Manifest string  `json:"manifest,omitempty"`       // SHA-256 of its manifest.json

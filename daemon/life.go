@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sightd/sightd/mqtt"
+	"github.com/sightd/sightd/release"
+)
+
+// life is what becomes of a model's releases: noted in the store before it is acted
+// on, then told to the log, the subscribers and the inbox. The factory release has no
+// life of its own: it is trusted as the configuration is.
+type life struct {
+	d    *Daemon
+	name string
+	boot string // this boot of the machine
+}
+
+// bootID tells this boot of the machine from others.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("tell this boot from others: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// lives is whether the store knows the release.
+func (l *life) lives(rel *release.Release) bool { return !rel.Factory && l.d.opts.factory == nil }
+
+func (l *life) factory() int { return l.d.factories[l.name].number() }
+
+// entry is what became of a release so far.
+func (l *life) entry(rel *release.Release) (release.Entry, error) {
+	if !l.lives(rel) {
+		return release.Entry{Number: rel.Spec.Release, State: release.Confirmed, Factory: true}, nil
+	}
+	all, err := l.d.store.List(l.name)
+	if err != nil {
+		return release.Entry{}, err
+	}
+	for _, e := range all {
+		if e.ID() == rel.ID() {
+			return e, nil
+		}
+	}
+	return release.Entry{}, fmt.Errorf("release %s of %s was removed", rel.ID(), l.name)
+}
+
+// recover finds out how the process before ended.
+func (l *life) recover() {
+	changed, err := l.d.store.Recover(l.name, l.factory(), l.boot)
+	if err != nil {
+		l.d.log.Error("what the process before did with releases can't be found out", "model", l.name, "err", err)
+	}
+	for _, e := range changed {
+		l.d.log.Error("the process before crashed with a release that wasn't confirmed", "model", l.name,
+			"release", e.ID(), "state", e.State, "code", e.Code, "err", e.Reason)
+		l.tell(e)
+	}
+}
+
+// note does what the store is asked for, and tells what came of it.
+func (l *life) note(rel *release.Release, ask func(release.ID) error) error {
+	if !l.lives(rel) {
+		return nil
+	}
+	if err := ask(rel.ID()); err != nil {
+		return fmt.Errorf("note what becomes of release %s: %w", rel.ID(), err)
+	}
+	e, err := l.entry(rel)
+	if err != nil {
+		return err
+	}
+	l.tell(e)
+	return nil
+}
+
+// tell says what became of a release where its state isn't the unit's to tell: see
+// unit.sayServing for those that serve.
+func (l *life) tell(e release.Entry) {
+	if t, ok := any(l.d.inbox).(interface {
+		Tell(string, release.Entry)
+	}); ok && l.d.inbox != nil {
+		t.Tell(l.name, e)
+	}
+	if e.State != release.Serving {
+		l.d.sayRelease(l.name, mqtt.Release{
+			Release: e.Number, Revision: e.Revision, State: string(e.State), Code: string(e.Code), Reason: e.Reason,
+			Since: mqtt.Time{Time: e.Since},
+		})
+	}
+	l.d.stir()
+}
+
+// try notes that this process runs an engine of the release of which nobody is sure.
+func (l *life) try(rel *release.Release) error {
+	if !l.lives(rel) {
+		return nil
+	}
+	return l.d.store.Try(l.name, rel.ID(), l.boot)
+}
+
+func (l *life) built(rel *release.Release) error {
+	return l.note(rel, func(id release.ID) error { return l.d.store.Built(l.name, id) })
+}
+
+func (l *life) proven(rel *release.Release, budget time.Duration) error {
+	return l.note(rel, func(id release.ID) error {
+		return l.d.store.Proven(l.name, id, float64(budget)/float64(time.Millisecond))
+	})
+}
+
+func (l *life) serve(rel *release.Release) error {
+	return l.note(rel, func(id release.ID) error { return l.d.store.Serve(l.name, id, l.factory(), l.boot) })
+}
+
+func (l *life) hold(rel *release.Release, reason string) error {
+	return l.note(rel, func(id release.ID) error { return l.d.store.Hold(l.name, id, reason) })
+}
+
+func (l *life) confirm(rel *release.Release) error {
+	err := l.note(rel, func(id release.ID) error { return l.d.store.Confirm(l.name, id) })
+	if err == nil && l.lives(rel) {
+		l.d.log.Info("release confirmed", "model", l.name, "release", rel.ID())
+		l.prune()
+	}
+	return err
+}
+
+// reject notes that a release is no good.
+func (l *life) reject(rel *release.Release, why error) {
+	err := l.note(rel, func(id release.ID) error {
+		return l.d.store.Reject(l.name, id, release.CodeOf(why), why.Error())
+	})
+	if err != nil {
+		l.d.log.Error("note that the release is rejected", "model", l.name, "release", rel.ID(), "err", err)
+	}
+	l.prune()
+}
+
+// rollBack leaves a release for the one before. It is false where there is none, or
+// where that can't be noted.
+func (l *life) rollBack(rel *release.Release, code release.Code, reason string) (to release.Entry, err error) {
+	if !l.lives(rel) {
+		return to, &release.NoWayBack{Name: l.name, ID: rel.ID()}
+	}
+	to, err = l.d.store.RollBack(l.name, rel.ID(), l.factory(), code, reason)
+	var stays *release.NoWayBack
+	switch {
+	case errors.As(err, &stays) && code != release.ByHand:
+		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", reason)
+	case err != nil:
+		return to, err
+	default:
+		l.d.log.Error("release rolled back", "model", l.name, "release", rel.ID(), "to", to.ID(), "code", code, "err", reason)
+	}
+	if e, eerr := l.entry(rel); eerr == nil {
+		l.tell(e)
+	}
+	return to, err
+}
+
+// probation notes how much of its probation a release has behind it.
+func (l *life) probation(rel *release.Release, served time.Duration) {
+	if err := l.d.store.Probation(l.name, rel.ID(), served.Seconds()); err != nil {
+		l.d.log.Warn("note the probation", "model", l.name, "release", rel.ID(), "err", err)
+	}
+}
+
+// rest notes that the process stops in order.
+func (l *life) rest(served time.Duration) {
+	if l.d.opts.factory != nil {
+		return
+	}
+	if err := l.d.store.Rest(l.name, served.Seconds()); err != nil {
+		l.d.log.Error("that sightd stops in order can't be noted: the next start may take it for a crash", "model", l.name, "err", err)
+	}
+}
+
+func (l *life) prune() {
+	if l.d.opts.factory != nil {
+		return
+	}
+	pruned, err := l.d.store.Prune(l.name, l.d.cfg.Releases.Keep, l.factory())
+	if err != nil {
+		l.d.log.Warn("old releases can't be removed", "model", l.name, "err", err)
+	}
+	for _, id := range pruned {
+		l.d.log.Info("old release removed", "model", l.name, "release", id)
+	}
+}

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// resident is how many bytes of memory the process holds; 0 where that can't be told.
+func resident() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// availableMemory is how many bytes the process may still take before the machine, or
+// the control group that it runs in, is full.
+func availableMemory() (bytes int64, known bool) { return availableBelow("/proc", "/sys/fs/cgroup") }
+
+func availableBelow(proc, cgroups string) (int64, bool) {
+	have, known := int64(0), false
+	if b, err := os.ReadFile(filepath.Join(proc, "meminfo")); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+				kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+				have, known = kib<<10, err == nil
+			}
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(proc, "self/cgroup"))
+	if err != nil {
+		return have, known
+	}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for lines.Scan() {
+		group, ok := strings.CutPrefix(lines.Text(), "0::")
+		if !ok {
+			continue // of the old hierarchy
+		}
+		// A group's limit holds for those within.
+		for dir := filepath.Join(cgroups, group); strings.HasPrefix(dir, cgroups); dir = filepath.Dir(dir) {
+			limit, used := number(filepath.Join(dir, "memory.max")), number(filepath.Join(dir, "memory.current"))
+			if limit > 0 && (!known || limit-used < have) {
+				have, known = max(limit-used, 0), true
+			}
+		}
+	}
+	return have, known
+}
