@@ -99,6 +99,16 @@ func (f modelFlags) open(a *app, path string, precision string) (*release.Releas
 	if err != nil {
 		return nil, nil, err
 	}
+	m, err := f.openModel(a, rel, precision)
+	if err != nil {
+		rel.Close()
+		return nil, nil, err
+	}
+	return rel, m, nil
+}
+
+// openModel opens the model of a release, which stays the caller's.
+func (f modelFlags) openModel(a *app, rel *release.Release, precision string) (*daemon.Model, error) {
 	o := f.options(a)
 	o.Precision = precision
 	o.Building = func(p daemon.BuildProgress) {
@@ -112,14 +122,13 @@ func (f modelFlags) open(a *app, path string, precision string) (*release.Releas
 	}
 	m, err := daemon.OpenModel(a.ctx, rel, o)
 	if err != nil {
-		rel.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	f.note(a, m.Backend)
 	if m.Note != "" {
 		a.note(m.Note)
 	}
-	return rel, m, nil
+	return m, nil
 }
 
 type classifyCmd struct {

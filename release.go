@@ -24,25 +24,6 @@ type releaseCmd struct {
 	Status  releaseStatusCmd  `cmd:"" help:"The releases of each model, and what became of them."`
 }
 
-type releasePackCmd struct {
-	Spec string `arg:"" type:"path" help:"model.yaml, or the folder with it."`
-	Out  string `short:"o" required:"" type:"path" placeholder:"OUT" help:"A .tar.zst, or a folder that isn't there."`
-}
-
-func (c *releasePackCmd) Run(a *app) error {
-	checked, err := release.Pack(c.Spec, c.Out)
-	if err != nil {
-		return err
-	}
-	s := checked.Spec
-	fmt.Fprintf(a.stderr, "%s holds release %d of %s: %d×%d pixels, %d classes, %s", c.Out, s.Release, s.Name, checked.Image.Width, checked.Image.Height, checked.Output.Classes, s.Precision)
-	if checked.Fit != nil {
-		fmt.Fprintf(a.stderr, ", the cache covers %.1f %%", 100*checked.Fit.Coverage)
-	}
-	fmt.Fprintln(a.stderr)
-	return nil
-}
-
 type releaseInstallCmd struct {
 	Release string `arg:"" type:"path" help:"A .tar.zst, a folder, or a model.yaml."`
 	Config  string `short:"c" required:"" type:"path" placeholder:"FILE" help:"sightd.yaml."`

@@ -22,8 +22,8 @@ type Checked struct {
 	path  string            // of the model, for messages
 }
 
-// Check reads the model and tells whether its input and the labels fit it and,
-// for INT8, the calibration cache. The precision "" is the release's own.
+// Check reads the model and tells whether its input, the labels and the golden
+// images' index fit it and, for INT8, the calibration cache. The precision "" is the release's own.
 func (r *Release) Check(precision string) (*Checked, error) {
 	c := &Checked{Spec: r.Spec, Precision: cmp.Or(precision, r.Spec.Precision), path: r.Model}
 	var err error
@@ -40,6 +40,9 @@ func (r *Release) Check(precision string) (*Checked, error) {
 		return nil, rejectf(BadModel, "model %s: %w", r.Model, err)
 	}
 	if c.Labels, err = r.LabelsFor(c.Output.Classes); err != nil {
+		return nil, err
+	}
+	if err := r.checkGolden(c.Labels); err != nil {
 		return nil, err
 	}
 	if c.Precision == "int8" {

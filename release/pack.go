@@ -28,11 +28,16 @@ func Pack(path, out string) (*Checked, error) {
 		return nil, err
 	}
 	defer r.Close()
+	return r.Pack(out)
+}
+
+// Pack is the function [Pack] for a release that has been opened.
+func (r *Release) Pack(out string) (*Checked, error) {
 	checked, err := r.Check("")
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasSuffix(out, ".tar.zst") {
+	if isArchiveName(out) {
 		err = r.packArchive(out)
 	} else {
 		err = r.packDir(out)
@@ -43,10 +48,35 @@ func Pack(path, out string) (*Checked, error) {
 	return checked, nil
 }
 
-func (r *Release) packDir(out string) error {
-	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
+// CheckOut says why a release couldn't be packed to out, as far as that can be told
+// ahead of long work.
+func CheckOut(out string) error {
+	err := vacant(out)
+	if isArchiveName(out) {
+		_, err = os.Stat(filepath.Dir(out))
+	}
+	if err != nil {
+		return fmt.Errorf("pack to %s: %w", out, err)
+	}
+	return nil
+}
+
+func isArchiveName(out string) bool { return strings.HasSuffix(out, ".tar.zst") }
+
+// vacant says why there can be no new directory dir.
+func vacant(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case err == nil && len(entries) > 0:
 		return errors.New("the directory is there and not empty: choose another, or remove it")
-	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+	case errors.Is(err, os.ErrNotExist):
+		_, err = os.Stat(filepath.Dir(filepath.Clean(dir)))
+	}
+	return err
+}
+
+func (r *Release) packDir(out string) error {
+	if err := vacant(out); err != nil {
 		return err
 	}
 	out = filepath.Clean(out)

@@ -1,8 +1,9 @@
 """Makes testdata/tiny: a network of 8×8 pixels and three classes, with a
-calibration cache that names all of its activations."""
+calibration cache that names all of its activations, and a golden image."""
 import pathlib
 import struct
 
+import cv2
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper, save
 
@@ -33,3 +34,7 @@ ranges = {"image": 1.0, "conv": 6.0, "relu": 6.0, "pool": 3.0, "flat": 3.0, "sco
 lines = ["TRT-8502-EntropyCalibration2"]
 lines += [f"{n}: {struct.pack('>f', r / 127).hex()}" for n, r in ranges.items()]
 (out / "calib.cache").write_text("\n".join(lines) + "\n")
+golden = out / "golden"
+(golden / "ants").mkdir(parents=True, exist_ok=True)
+cv2.imwrite(str(golden / "ants/1.png"), np.full((8, 8, 3), 30, np.uint8))
+(golden / "index.tsv").write_text("file\tclass\tscore\tmargin\nants/1.png\t0\t0.7194\t0.4705\n")  # as in FP32
