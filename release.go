@@ -96,7 +96,7 @@ func installStopped(a *app, cfg *daemon.Config, path string) error {
 	if !known {
 		return fmt.Errorf("the configuration has no model %s: add it under models", name)
 	}
-	entry, err := store.Install(r, cfg.Policy(version), factory)
+	entry, err := store.Install(r, cfg.Policy(version), release.Options{Factory: factory, Asked: true})
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,7 @@ func TestFullConfigurationIsReadWhole(t *testing.T) {
 		Releases: ReleasesConfig{
 			Inbox: "/srv/inbox", Keys: []KeyConfig{{File: "/etc/sightd/fleet.pub"}, {File: filepath.Join(dir, "lab.pub"), Names: []string{"lite*"}}},
 			Revoked: []string{"0123456789ABCDEF"}, Probation: seconds(60), Activate: "window", Window: Window{22 * 60, 5*60 + 30}, Build: "window",
-			Memory: "refuse", Keep: 1, AllowUnsignedEngines: true,
+			Memory: "refuse", Keep: 1, AllowUnsignedEngines: true, Proof: ProofConfig{Frames: 4, Latency: 1.5},
 		},
 		HTTP: HTTPConfig{Listen: ":8080"}, ControlSocket: "/tmp/control.sock", Collect: CollectConfig{MaxBytes: 1 << 30},
 	}

@@ -24,6 +24,7 @@ type proof struct {
 	limits ProofConfig
 	room   int64         // bytes of memory that the engine likely takes; 0: not known
 	beside bool          // something serves
+	strict bool          // or did until a moment ago: a machine that serves is no excuse for an engine that fails
 	before time.Duration // that a run of what serves took of late, while the proof wasn't there; 0: not known
 	memory int64         // of what serves
 
@@ -44,7 +45,7 @@ type proofReport struct {
 
 // proof is that of an attempt's release.
 func (k *keeper) proof(a *attempt) *proof {
-	pr := &proof{u: k.u, limits: k.u.limits}
+	pr := &proof{u: k.u, limits: k.u.limits, strict: k.current != nil}
 	if e, err := k.u.life.entry(a.rel); err == nil && e.State == release.Proven {
 		pr.skip = true
 		pr.report.budget = time.Duration(e.Budget * float64(time.Millisecond))
@@ -56,6 +57,14 @@ func (k *keeper) proof(a *attempt) *proof {
 		}
 	}
 	return pr
+}
+
+// warm is what the failure to warm the release's engine up means.
+func (pr *proof) warm(err error) error {
+	if err == nil || pr == nil || !pr.strict {
+		return err
+	}
+	return engineFault(err)
 }
 
 // golden gives the engine the release's golden images.

@@ -94,7 +94,7 @@ type golden struct {
 func (g *golden) run(a release.GoldenAnswer) error {
 	start := monotonic()
 	if err := infer(g.engine, g.binding); err != nil {
-		return fmt.Errorf("golden image %s: engine: %w", a.Path, err)
+		return engineFault(fmt.Errorf("golden image %s: engine: %w", a.Path, err))
 	}
 	g.report.Latencies = append(g.report.Latencies, monotonic()-start)
 	p, scores := g.prepared, g.binding.Scores()

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,7 +106,15 @@ func (d *Daemon) candidates(name string) (pending, trusted []*release.Release, e
 
 // progress tells the subscribers what is being done for a release on its way.
 func (d *Daemon) progress(rel *release.Release, r mqtt.Release) {
-	r.Release, r.Revision, r.State = rel.Spec.Release, rel.ID().Revision, cmp.Or(r.State, string(release.Staged))
+	r.Release, r.Revision = rel.Spec.Release, rel.ID().Revision
+	if r.State == "" {
+		r.State = string(release.Staged)
+		if u, err := d.unit(rel.Spec.Name); err == nil {
+			if e, err := u.life.entry(rel); err == nil && !e.Factory {
+				r.State = string(e.State)
+			}
+		}
+	}
 	d.sayRelease(rel.Spec.Name, r)
 }
 
@@ -167,6 +174,7 @@ func (d *Daemon) take(rel *release.Release, o release.Options) (*release.Entry, 
 	if err != nil {
 		return nil, err
 	}
+	u.life.tell(*entry)
 	u.offer(installed)
 	return entry, nil
 }

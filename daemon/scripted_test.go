@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/sightd/sightd/release"
+	"github.com/sightd/sightd/trt"
 )
 
 // scripted is a back end that does as it is told. Its engines keep the contract
@@ -26,8 +29,12 @@ type scripted struct {
 	waiting  func() // called by each Wait; may be nil
 
 	mu     sync.Mutex
-	broken error // of running
-	locked error // of loading
+	each   map[int]error         // of running, by release
+	nan    map[int]bool          // releases whose scores are
+	delays map[int]time.Duration // of a run, by release
+	single bool                  // there is memory for one engine alone
+	broken error                 // of running
+	locked error                 // of loading
 	builds int
 	loads  int
 	open   int // engines
@@ -69,15 +76,20 @@ func (b *scripted) Build(ctx context.Context, p *Prepared, dir string, progress 
 	return b.report, os.WriteFile(filepath.Join(dir, engineFile), graph, 0o644)
 }
 
-func (b *scripted) Load(p *Prepared, _ []byte) (Engine, error) {
+func (b *scripted) Load(p *Prepared, stored []byte) (Engine, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.locked != nil {
 		return nil, b.locked
 	}
+	if b.single && b.open > 0 {
+		return nil, &trt.Error{Status: trt.NoMemory, Op: "load", Message: "out of memory"}
+	}
 	b.loads++
 	b.open++
-	return &scriptedEngine{scripted: b, size: p.Width * p.Height * 3, classes: p.Classes, batch: p.Batch}, nil
+	number := 0
+	_, _ = fmt.Sscanf(string(stored), "lite0 %d", &number)
+	return &scriptedEngine{release: number, scripted: b, size: p.Width * p.Height * 3, classes: p.Classes, batch: p.Batch}, nil
 }
 
 // fail has engines fail, or work again.
@@ -85,6 +97,29 @@ func (b *scripted) fail(err error) {
 	b.mu.Lock()
 	b.broken = err
 	b.mu.Unlock()
+}
+
+// failRelease has a release's engines fail, or work again.
+func (b *scripted) failRelease(number int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.each == nil {
+		b.each = map[int]error{}
+	}
+	b.each[number] = err
+}
+
+// spoil has a release's scores be no numbers.
+func (b *scripted) spoil(number int) { b.nan = map[int]bool{number: true} }
+
+// slow has a release's runs take longer.
+func (b *scripted) slow(number int, by time.Duration) { b.delays = map[int]time.Duration{number: by} }
+
+// oneAtATime has no second engine be loaded.
+func (b *scripted) oneAtATime() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.single = true
 }
 
 // unloadable has loading fail.
@@ -110,6 +145,7 @@ func (b *scripted) counted() (builds, loads, open int) {
 
 type scriptedEngine struct {
 	*scripted
+	release              int
 	size, classes, batch int
 	busy                 int
 	closed               bool
@@ -148,8 +184,8 @@ func (e *scriptedEngine) Start(binding Binding) error {
 	b := binding.(*scriptedBinding)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.broken != nil {
-		return e.broken
+	if err := cmp.Or(e.broken, e.each[e.release]); err != nil {
+		return err
 	}
 	e.fault(e.closed || b.closed, "started when closed")
 	e.fault(b.engine != e, "started with another engine's binding")
@@ -168,14 +204,15 @@ func (e *scriptedEngine) Wait(binding Binding) error {
 	if e.waiting != nil {
 		e.waiting()
 	}
+	time.Sleep(e.delays[e.release])
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.fault(!b.busy, "waited for what wasn't started")
 	b.busy = false
 	e.busy--
 	e.under--
-	if e.broken != nil {
-		return e.broken
+	if err := cmp.Or(e.broken, e.each[e.release]); err != nil {
+		return err
 	}
 	for i := range b.n {
 		scores := b.scores[i*e.classes : (i+1)*e.classes]
@@ -183,6 +220,9 @@ func (e *scriptedEngine) Wait(binding Binding) error {
 			scores[c] = 0.5 / float32(e.classes)
 		}
 		scores[int(b.pixels[i*e.size])%e.classes] += 0.5
+		if e.nan[e.release] {
+			scores[0] = float32(math.NaN())
+		}
 	}
 	return nil
 }

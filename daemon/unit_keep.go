@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -94,7 +95,7 @@ func (k *keeper) schedule(a *attempt) {
 // run keeps the unit in engines until ctx or the runner ends.
 func (k *keeper) run(ctx context.Context) {
 	defer k.stop()
-	check := time.NewTicker(k.u.pace.check)
+	check := time.NewTicker(cmp.Or(k.u.pace.check, usualChecks))
 	defer check.Stop()
 	for ctx.Err() == nil {
 		if k.work == nil {

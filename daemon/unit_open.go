@@ -154,7 +154,7 @@ func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *
 			return nil, err
 		}
 	}
-	if err = warm(e, p); err == nil {
+	if err = pr.warm(warm(e, p)); err == nil {
 		err = ctx.Err()
 	}
 	memory := max(resident()-before, e.Size)

@@ -51,7 +51,7 @@ func TestPayloads(t *testing.T) {
 		Type: EventType, Time: moment, DataContentType: "application/json",
 		Data: Classification{
 			Camera:  "cam0",
-			Model:   Model{"m", 17, "sha256-5f2d"},
+			Model:   Model{Name: "m", Release: 17, Engine: "sha256-5f2d"},
 			Frame:   Frame{91, Time{moment.Add(-42 * time.Millisecond)}, 42},
 			Label:   "person",
 			Top:     top,

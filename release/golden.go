@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path"
@@ -66,8 +67,16 @@ func (r *Release) GoldenAnswers() ([]GoldenAnswer, error) {
 		return nil, rejectf(BadGolden, "golden: %s has no %s, which says what the images show: let `sightd release pack --golden-from IMAGES` choose and label images, or leave `golden` out", r.Golden, GoldenIndex)
 	}
 	data, err := strict.ReadFile(index, maxGoldenIndex)
-	if err != nil {
+	var disk *fs.PathError
+	if errors.As(err, &disk) {
+		return nil, fmt.Errorf("read the index of the golden images: %w", err)
+	} else if err != nil {
 		return nil, rejectf(BadGolden, "read the index of the golden images: %w", err)
+	}
+	if r.packed { // it may have been changed since the release was opened
+		if err := copyChecked(io.Discard, bytes.NewReader(data), index, r.manifest.Files[path.Join(at, GoldenIndex)]); err != nil {
+			return nil, err
+		}
 	}
 	answers, err := ParseGolden(index, data)
 	if err != nil {

@@ -134,9 +134,9 @@ func TestFilesThatChangeBehindItsBackAreNotInstalled(t *testing.T) {
 	s := newStore(t)
 	dir := numbered(t, 2)
 	r := opened(t, dir)
-	write(t, dir+"/golden/index.tsv", "changed after it was read")
+	write(t, dir+"/golden/ants/1.png", "changed after it was read")
 	_, err := s.Install(r, takesAll, Options{})
-	wantRejected(t, err, BadHash, "golden/index.tsv: found ")
+	wantRejected(t, err, BadHash, "golden/ants/1.png: found ")
 	if names := namesIn(t, s.dir); len(names) > 0 {
 		t.Error("it left", names)
 	}
