@@ -192,7 +192,7 @@ func TestAModelThatTensorRTRefusesIsTriedAgainAfterItsUpgrade(t *testing.T) {
 	}
 	for start := range 2 {
 		until("the factory release serves", func(d *Daemon, s ModelStatus) bool {
-			if !s.Factory {
+			if !s.Factory || s.Reason == "" || s.Build != nil {
 				return false
 			}
 			if !strings.HasPrefix(s.Reason, "release 2: ") || !strings.Contains(s.Reason, "no importer") || s.Build != nil || s.Builds[buildFailed] != uint64(1-start) {

@@ -252,7 +252,7 @@ func TestWhatFailsItsProofIsRejectedAndNeverServes(t *testing.T) {
 				s.units[0].available = func() (int64, bool) { return 1 << 20, true }
 			}
 			s.goesOn(1)
-			eventually(t, "enough runs are measured", func() bool { _, n := s.units[0].recent.median(); return n >= leastMeasure })
+			eventually(t, "enough runs are measured", func() bool { _, n := s.units[0].recent.median(0); return n >= leastMeasure })
 			s.install(2)
 			s.wait(2, release.Rejected, c.code)
 			if e, _ := s.entryOf(2); !strings.Contains(e.Reason, c.want) {

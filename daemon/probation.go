@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,7 @@ const (
 const (
 	mostFailed   = 10               // frames that the engine failed on, and at least one in a hundred
 	unanswered   = 10 * time.Second // with frames offered and none answered
-	slowFor      = 10               // checks in a row with a median beyond the budget
+	slowFor      = 10               // checks in a row with runs beyond the budget
 	noteServed   = time.Minute      // of probation between two notes of how much is over
 	usualChecks  = time.Second      // between two looks at what serves
 	leastMeasure = 8                // runs that a median is taken of
@@ -126,11 +127,11 @@ func (p *probation) look(u *unit, now time.Time) (code release.Code, reason stri
 	if p.silent >= unanswered {
 		return NoAnswers, fmt.Sprintf("no frame was answered for %v, though the cameras gave some", p.silent.Round(time.Second))
 	}
-	if median, n := u.recent.median(); p.budget > 0 && d.answered > 0 && n >= leastMeasure && median > p.budget && !throttled() {
+	if quick, n := u.recent.quartile(); p.budget > 0 && d.answered > 0 && n >= leastMeasure && quick > p.budget && !throttled() {
 		p.slow++
 		p.served = 0
 		if p.slow >= slowFor {
-			return TooSlow, fmt.Sprintf("a run takes %v, at most %v are allowed (releases.proof.latency)", median.Round(time.Microsecond), p.budget.Round(time.Microsecond))
+			return TooSlow, fmt.Sprintf("a run takes %v, at most %v are allowed (releases.proof.latency)", quick.Round(time.Microsecond), p.budget.Round(time.Microsecond))
 		}
 	} else if d.answered > 0 {
 		p.slow = 0
@@ -230,14 +231,42 @@ func (l *latencies) add(d time.Duration) {
 	l.next.Store(n + 1)
 }
 
-// median is that of so many.
-func (l *latencies) median() (time.Duration, int) {
-	n := int(min(l.next.Load(), uint64(len(l.ring))))
+// now is a moment for median.
+func (l *latencies) now() uint64 { return l.next.Load() }
+
+// all are the latest since a moment.
+func (l *latencies) all(since uint64) []time.Duration {
+	end := l.next.Load()
+	if since > end { // another engine serves since
+		since = 0
+	}
+	n := min(end-since, uint64(len(l.ring)))
 	all := make([]time.Duration, n)
 	for i := range all {
-		all[i] = time.Duration(l.ring[i].Load())
+		all[i] = time.Duration(l.ring[(end-uint64(i)-1)%uint64(len(l.ring))].Load())
 	}
-	return middle(all), n
+	return all
+}
+
+// median is that of so many since a moment.
+func (l *latencies) median(since uint64) (time.Duration, int) {
+	all := l.all(since)
+	return middle(all), len(all)
+}
+
+// quartile is what a quarter of the latest took at most.
+func (l *latencies) quartile() (time.Duration, int) {
+	all := l.all(0)
+	return quartile(all), len(all)
+}
+
+// quartile is what a quarter of them took at most, 0 of none.
+func quartile(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[len(d)/4]
 }
 
 // reset forgets them: another engine serves.

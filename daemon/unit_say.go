@@ -74,7 +74,7 @@ func (u *unit) proved(rel *release.Release, pr *proof) {
 	u.status.Proof = s
 	u.mu.Unlock()
 	u.log.Info("proven", "model", u.name, "release", rel.ID(), "golden", s.Golden, "right", s.Right,
-		"frames", s.Live, "compared", s.Compared, "agreed", s.Agreed, "latency", r.latency, "memory", r.memory)
+		"frames", s.Live, "compared", s.Compared, "agreed", s.Agreed, "latency", r.latency, "serving", r.serving, "memory", r.memory)
 }
 
 // saysProbation notes how far the probation of what serves is.
