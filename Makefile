@@ -24,7 +24,7 @@ VENV := build/venv/.complete
 
 BUILD_PACKAGES := ca-certificates g++ pkg-config libopencv-dev \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-TEST_PACKAGES := minisign mosquitto protobuf-compiler qemu-user systemd
+TEST_PACKAGES := minisign mosquitto protobuf-compiler qemu-user rsync shellcheck systemd
 ifneq ($(shell . /etc/os-release 2>/dev/null && echo $$ID),ubuntu)
 TEST_PACKAGES += chromium # Ubuntu has it as a snap alone
 endif

@@ -1,44 +1,61 @@
 package main
 
 import (
-	"cmp"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/sightd/sightd/daemon"
 	"github.com/sightd/sightd/release"
 )
 
 type releaseCmd struct {
-	Pack    releasePackCmd    `cmd:"" help:"Check a model.yaml and pack it as a release."`
-	Keygen  releaseKeygenCmd  `cmd:"" help:"Make a minisign key pair for signing releases."`
-	Sign    releaseSignCmd    `cmd:"" help:"Sign a packed release, or a single file for one."`
-	Verify  releaseVerifyCmd  `cmd:"" help:"Tell what a daemon would say of a release's files and signature."`
-	Install releaseInstallCmd `cmd:"" help:"Install a release, in the running daemon or for its next start."`
-	Status  releaseStatusCmd  `cmd:"" help:"The releases of each model, and what became of them."`
+	Pack   releasePackCmd   `cmd:"" help:"Check a model.yaml and pack it as a release."`
+	Keygen releaseKeygenCmd `cmd:"" help:"Make a minisign key pair for signing releases."`
+	Sign   releaseSignCmd   `cmd:"" help:"Sign a packed release, or a single file for one."`
+	Verify releaseVerifyCmd `cmd:"" help:"Tell what a daemon would say of a release's files and signature."`
+
+	Install  releaseInstallCmd  `cmd:"" help:"Install a release, in the running daemon or for its next start."`
+	Activate releaseActivateCmd `cmd:"" help:"Let a held release serve, or have a rejected or rolled back one tried again."`
+	List     releaseListCmd     `cmd:"" help:"The releases that are installed."`
+	Show     releaseShowCmd     `cmd:"" help:"What is known of a release: files, precision, signer, state."`
+	Status   releaseStatusCmd   `cmd:"" help:"The releases of each model, and what became of them."`
+	Wait     releaseWaitCmd     `cmd:"" help:"Wait until a release is confirmed, rejected or rolled back."`
+	Rollback releaseRollbackCmd `cmd:"" help:"Leave the release that serves for the last confirmed one."`
+	Remove   releaseRemoveCmd   `cmd:"" help:"Remove a release that doesn't serve."`
 }
 
-type releaseInstallCmd struct {
-	Release string `arg:"" type:"path" help:"A .tar.zst, a folder, or a model.yaml."`
-	Config  string `short:"c" required:"" type:"path" placeholder:"FILE" help:"sightd.yaml."`
+// configFlag names the configuration of the daemon whose releases a command is about.
+type configFlag struct {
+	Config string `short:"c" required:"" type:"path" placeholder:"FILE" help:"sightd.yaml."`
 }
 
-func (c *releaseInstallCmd) Run(a *app) error {
-	cfg, err := daemon.LoadConfig(c.Config, os.Environ())
+func (f *configFlag) load() (*daemon.Config, error) { return daemon.LoadConfig(f.Config, os.Environ()) }
+
+// nameAndNumber are a release that is installed.
+type nameAndNumber struct {
+	Name   string `arg:"" help:"The model's name."`
+	Number string `arg:"" placeholder:"NUMBER" help:"The release's number; with a revision, 7.3."`
+}
+
+func (n *nameAndNumber) id() (release.ID, error) { return parseNumber(n.Number) }
+
+func parseNumber(text string) (release.ID, error) {
+	id, err := release.ParseID(text)
 	if err != nil {
-		return err
+		return id, usageError{err}
 	}
+	return id, nil
+}
+
+// change does something to the releases of a running daemon, or to the store of a
+// stopped one, whose lock is held meanwhile.
+func change(cfg *daemon.Config, running func(*daemon.Control) error, stopped func(*release.Store) error) error {
 	control, err := daemon.DialControl(cfg.ControlSocket)
 	if errors.Is(err, daemon.ErrNotRunning) {
-		err = installStopped(a, cfg, c.Release)
+		err = inStore(cfg, stopped)
 	} else if err == nil {
-		err = installRunning(a, control, c.Release)
+		err = running(control)
 	}
 	if code := release.CodeOf(err); code != "" {
 		return fmt.Errorf("refused (%s): %w", code, err)
@@ -46,62 +63,13 @@ func (c *releaseInstallCmd) Run(a *app) error {
 	return err
 }
 
-// installRunning sends the release to the daemon, packed on the way.
-func installRunning(a *app, control *daemon.Control, path string) error {
-	r, err := release.Open(path)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if err := sendArchive(a.ctx, control, r); err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stderr, "release %d of %s is installed; the running daemon goes over to it when it is ready\n", r.Spec.Release, r.Spec.Name)
-	return nil
-}
-
-func sendArchive(ctx context.Context, control *daemon.Control, r *release.Release) error {
-	archive, packer := io.Pipe()
-	packed := make(chan error, 1)
-	go func() {
-		err := r.WriteArchive(packer)
-		packer.CloseWithError(err)
-		packed <- err
-	}()
-	err := control.Install(ctx, archive)
-	archive.Close() // where the daemon didn't read it to its end, the packer ends here
-	if perr := <-packed; perr != nil && !errors.Is(perr, io.ErrClosedPipe) {
-		return perr
-	}
-	return err
-}
-
-func installStopped(a *app, cfg *daemon.Config, path string) error {
+func inStore(cfg *daemon.Config, f func(*release.Store) error) error {
 	lock, store, err := takeStore(cfg)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := store.Clean(); err != nil {
-		return err
-	}
-	r, err := store.Open(path)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	name := r.Spec.Name
-	factories := factoryNumbers(a, cfg)
-	factory, known := factories[name]
-	if !known {
-		return fmt.Errorf("the configuration has no model %s: add it under models", name)
-	}
-	entry, err := store.Install(r, cfg.Policy(version), release.Options{Factory: factory, Asked: true})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.stderr, "release %d of %s is installed; no daemon runs here, the next one takes it up\n", entry.Number, name)
-	return nil
+	return f(store)
 }
 
 // takeStore takes the state directory of a stopped daemon.
@@ -142,100 +110,4 @@ func factoryNumbers(a *app, cfg *daemon.Config) map[string]int {
 		r.Close()
 	}
 	return numbers
-}
-
-type releaseStatusCmd struct {
-	Config string `short:"c" required:"" type:"path" placeholder:"FILE" help:"sightd.yaml."`
-	JSON   bool   `name:"json" help:"One JSON document."`
-}
-
-func (c *releaseStatusCmd) Run(a *app) error {
-	cfg, err := daemon.LoadConfig(c.Config, os.Environ())
-	if err != nil {
-		return err
-	}
-	status, running, err := releaseStatus(a, cfg)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return json.NewEncoder(a.stdout).Encode(status)
-	}
-	return writeReleaseStatus(a.stdout, status, running)
-}
-
-// releaseStatus is what the store knows and, where a daemon runs that tells it, what
-// the daemon is doing.
-func releaseStatus(a *app, cfg *daemon.Config) (*release.Status, *daemon.Status, error) {
-	control, err := daemon.DialControl(cfg.ControlSocket)
-	if err == nil {
-		status, err := control.Releases(a.ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		running, err := control.Status(a.ctx)
-		if err != nil {
-			running = nil // one that ends or starts this moment
-		}
-		return status, running, nil
-	}
-	if !errors.Is(err, daemon.ErrNotRunning) {
-		return nil, nil, err
-	}
-	store, err := release.OpenStore(cfg.StateDir) // reading needs no lock
-	if err != nil {
-		return nil, nil, err
-	}
-	status, err := store.Status(factoryNumbers(a, cfg))
-	return status, nil, err
-}
-
-// doing is what a daemon has to say of a release at the moment.
-func doing(s *daemon.Status, name string, number int) string {
-	if s == nil {
-		return ""
-	}
-	for _, m := range s.Models {
-		if m.Name != name {
-			continue
-		}
-		switch b := m.Build; {
-		case b != nil && b.Release == number && b.Phase != "":
-			return "building, " + b.String()
-		case m.Release == number || b != nil && b.Release == number:
-			return firstLine(m.Reason)
-		}
-	}
-	return ""
-}
-
-func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status) error {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MODEL\tRELEASE\tSTATE\tSERVES\tREASON")
-	for _, m := range s.Models {
-		if len(m.Releases) == 0 {
-			fmt.Fprintf(w, "%s\t-\tno release\t\tset models[].release, or install one\n", m.Name)
-		}
-		for _, e := range m.Releases {
-			state, serves, reason := string(e.State), "", ""
-			if e.Factory {
-				state = "factory"
-			}
-			if e.Number == m.Serving {
-				serves = "yes"
-			}
-			if e.Code != "" {
-				reason = fmt.Sprintf("%s: %s", e.Code, firstLine(e.Reason))
-			} else {
-				reason = cmp.Or(firstLine(e.Reason), doing(running, m.Name, e.Number))
-			}
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", m.Name, e.Number, state, serves, reason)
-		}
-	}
-	return w.Flush()
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

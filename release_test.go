@@ -81,11 +81,11 @@ func TestInstallForAStoppedDaemon(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &got); status != 0 || err != nil {
 		t.Fatalf("status %d, %v: %s%s", status, err, stdout, stderr)
 	}
-	if len(got.Models) != 1 || got.Models[0].Serving != 2 || got.Models[0].Confirmed != 1 || len(got.Models[0].Releases) != 2 {
+	if len(got.Models) != 1 || got.Models[0].Serving != 1 || got.Models[0].Confirmed != 1 || len(got.Models[0].Releases) != 2 {
 		t.Errorf("%+v", got)
 	}
 	_, stdout, _ = sightd(t, "release", "status", "-c", config)
-	want := "MODEL  RELEASE  STATE    SERVES  REASON\ntiny   1        factory          \ntiny   2        staged   yes     \n"
+	want := "MODEL  RELEASE  STATE    SERVES  REASON\ntiny   1        factory  yes     \ntiny   2        staged           \n"
 	if diff := cmp.Diff(want, stdout); diff != "" {
 		t.Error(diff)
 	}

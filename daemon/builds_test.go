@@ -243,7 +243,7 @@ func TestADaemonWithoutAModelThatTensorRTTakesWaitsForOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2))); err != nil {
+	if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, 2)), false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "release 2 serves", func() bool { s := d.model(); return s.Release == 2 && s.Frames > 0 })
@@ -276,7 +276,7 @@ func TestTheNewestReleaseIsBuiltFirst(t *testing.T) {
 			s := d.model()
 			return s.Build != nil && s.Build.Release == n && s.Build.Phase == "optimise"
 		})
-		if err := control.Install(t.Context(), bytes.NewReader(packed(t, n+1))); err != nil {
+		if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, n+1)), false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,7 +313,7 @@ func TestTheServingEngineGoesOnWhereANewOneCannotBeBuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2))); err != nil {
+	if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, 2)), false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "release 2 serves in the end", func() bool { return d.model().Release == 2 })
@@ -340,7 +340,7 @@ func TestSubscribersLearnThatANewReleaseCannotBeBuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2))); err != nil {
+	if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, 2)), false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is said", func() bool {

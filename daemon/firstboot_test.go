@@ -275,7 +275,7 @@ func TestHowLongABuildTakesIsSaidShortly(t *testing.T) {
 		{BuildStatus{Step: 3, Steps: 4}, .75},
 		{BuildStatus{Elapsed: 30}, -1},
 	} {
-		if v := test.b.share(); v == nil && test.want >= 0 || v != nil && *v != test.want {
+		if v := test.b.Share(); v == nil && test.want >= 0 || v != nil && *v != test.want {
 			t.Errorf("share of %+v: %v, want %v", test.b, v, test.want)
 		}
 	}

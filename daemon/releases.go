@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -129,23 +128,6 @@ func (d *Daemon) sayRelease(name string, r mqtt.Release) {
 	d.say.SetState(mqtt.TopicRelease(name), b)
 }
 
-// install takes a release, packed as .tar.zst, into the store and has its
-// model go over to it when it is ready.
-func (d *Daemon) install(archive io.Reader) error {
-	rel, err := d.store.OpenArchive("the release sent", archive)
-	if err != nil {
-		return err
-	}
-	defer rel.Close()
-	name, number := rel.Spec.Name, rel.Spec.Release
-	if _, err := d.take(rel, release.Options{Asked: true}); err != nil {
-		d.log.Warn("release refused", "model", name, "release", number, "code", release.CodeOf(err), "err", err)
-		return err
-	}
-	d.log.Info("release installed", "model", name, "release", number)
-	return nil
-}
-
 // unit is that of a configured model.
 func (d *Daemon) unit(name string) (*unit, error) {
 	i := slices.IndexFunc(d.units, func(u *unit) bool { return u.name == name })
@@ -221,13 +203,18 @@ func (d *Daemon) remove(name string, id release.ID) error {
 	return nil
 }
 
-// Releases returns what is installed and what became of it.
-func (d *Daemon) Releases() (*release.Status, error) {
+// factoryNumbers are the numbers of the models' factory releases, 0 for none.
+func (d *Daemon) factoryNumbers() map[string]int {
 	numbers := map[string]int{}
 	for name, f := range d.factories {
 		numbers[name] = f.number()
 	}
-	s, err := d.store.Status(numbers)
+	return numbers
+}
+
+// Releases returns what is installed and what became of it.
+func (d *Daemon) Releases() (*release.Status, error) {
+	s, err := d.store.Status(d.factoryNumbers())
 	if err != nil {
 		return nil, err
 	}

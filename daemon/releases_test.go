@@ -54,7 +54,7 @@ func TestAnInstalledReleaseTakesOverBetweenTwoFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2, "precision: int8", "precision: fp32"))); err != nil {
+	if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, 2, "precision: int8", "precision: fp32")), false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "release 2 serves", func() bool { return u.Status().Release == 2 })
@@ -89,7 +89,7 @@ func TestAReleaseThatIsRefusedChangesNothing(t *testing.T) {
 		"no model other": packed(t, 2, "name: lite0", "name: other"),
 		"":               good[:len(good)/2],
 	} {
-		err := control.Install(t.Context(), bytes.NewReader(archive))
+		_, err := control.Install(t.Context(), bytes.NewReader(archive), false)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one that says %q", err, want)
 		}
@@ -113,7 +113,7 @@ func TestSignaturesAreDemandedOfEverybody(t *testing.T) {
 		control, err = DialControl(c.ControlSocket)
 		return err == nil
 	})
-	err := control.Install(t.Context(), bytes.NewReader(packed(t, 2)))
+	_, err := control.Install(t.Context(), bytes.NewReader(packed(t, 2)), false)
 	if err == nil || !strings.Contains(err.Error(), "require_signature") {
 		t.Errorf("error %v, want one that names require_signature", err)
 	}
@@ -175,7 +175,7 @@ func TestEveryFrameIsClassifiedOnceAcrossAHandOver(t *testing.T) {
 	events := func() []string { return sub.on("sightd/box/noise/events") }
 	for release := 1; release <= 3; release++ {
 		if release > 1 {
-			if err := control.Install(t.Context(), bytes.NewReader(packed(t, release))); err != nil {
+			if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, release)), false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -213,7 +213,7 @@ func TestAModelThatFailedServesTheReleaseInstalledNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Install(t.Context(), bytes.NewReader(packed(t, 2, "name: lite0", "name: other"))); err != nil {
+	if _, err := control.Install(t.Context(), bytes.NewReader(packed(t, 2, "name: lite0", "name: other")), false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it serves", func() bool { s := other.Status(); return s.State == modelServing && s.Frames > 0 })

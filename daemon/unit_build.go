@@ -137,7 +137,7 @@ func (w *building) follow(ctx context.Context) {
 			}
 			u.log.Info("building", attrs...)
 		}
-		u.say(w.rel, mqtt.Release{Phase: prefixed(modelBuilding+": ", s.Phase), Progress: s.share(), Since: mqtt.Time{Time: w.began}})
+		u.say(w.rel, mqtt.Release{Phase: prefixed(modelBuilding+": ", s.Phase), Progress: s.Share(), Since: mqtt.Time{Time: w.began}})
 		u.stir()
 	}
 }
@@ -154,9 +154,9 @@ func (w *building) status(before *BuildStatus) *BuildStatus {
 	return s
 }
 
-// share of the build that is behind it, as far as that is known: by the time
-// that earlier ones took, else by the steps of the phase.
-func (b *BuildStatus) share() *float64 {
+// Share is how much of the build is behind it, 0 to 1, nil where that isn't known: by
+// the time that earlier ones took, else by the steps of the phase.
+func (b *BuildStatus) Share() *float64 {
 	var v float64
 	switch {
 	case b.Estimate > 0:

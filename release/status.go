@@ -64,3 +64,6 @@ func (s *Store) modelStatus(name string, factory int) (ModelStatus, error) {
 	m.Releases = append(m.Releases, entries...)
 	return m, nil
 }
+
+// ServingID is the release that serves; the zero ID: none.
+func (m *ModelStatus) ServingID() ID { return ID{m.Serving, m.Revision} }
