@@ -139,6 +139,9 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		d.factories[m.Name] = d.openFactory(m)
 		d.units = append(d.units, d.newUnit(m, backend, boot))
 	}
+	for _, u := range d.units {
+		u.life.recover() // before anything new is installed
+	}
 	d.inbox = d.newInbox()
 	if err := d.listen(); err != nil {
 		return nil, err
@@ -171,6 +174,7 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend, boot string) *unit {
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
 		offers:  make(chan *release.Release, 1),
 		orders:  make(chan order),
+		kept:    make(chan struct{}),
 		broken:  make(chan *laneSet, 1),
 		log:     d.log,
 		life:    &life{d: d, name: m.Name, boot: boot}, plan: func() ([]*release.Release, []*release.Release, error) { return d.candidates(m.Name) },
@@ -317,7 +321,6 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	}
 	for _, u := range d.units {
 		models.Go(func() error {
-			u.life.recover()
 			pending, trusted, err := u.plan()
 			if err != nil {
 				u.giveUp(err)

@@ -51,8 +51,27 @@ func (l *life) entry(rel *release.Release) (release.Entry, error) {
 	return release.Entry{}, fmt.Errorf("release %s of %s was removed", rel.ID(), l.name)
 }
 
+// broke counts that the process has to end since a release's engine broke CUDA while it
+// was being proven. The error is the rejection of one that does so each time.
+func (l *life) broke(rel *release.Release) error {
+	if !l.lives(rel) {
+		return nil
+	}
+	rejected, err := l.d.store.Broke(l.name, rel.ID())
+	if err != nil {
+		l.d.log.Error("note that the release's engine broke CUDA", "model", l.name, "release", rel.ID(), "err", err)
+	}
+	if !rejected {
+		return nil
+	}
+	return &release.Rejection{Code: release.Crashed, Err: fmt.Errorf("its engine has broken CUDA each time that it was tried")}
+}
+
 // recover finds out how the process before ended.
 func (l *life) recover() {
+	if l.d.opts.factory != nil {
+		return
+	}
 	changed, err := l.d.store.Recover(l.name, l.factory(), l.boot)
 	if err != nil {
 		l.d.log.Error("what the process before did with releases can't be found out", "model", l.name, "err", err)

@@ -28,15 +28,7 @@ func resident() int64 {
 func availableMemory() (bytes int64, known bool) { return availableBelow("/proc", "/sys/fs/cgroup") }
 
 func availableBelow(proc, cgroups string) (int64, bool) {
-	have, known := int64(0), false
-	if b, err := os.ReadFile(filepath.Join(proc, "meminfo")); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
-				kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-				have, known = kib<<10, err == nil
-			}
-		}
-	}
+	have, known := meminfo(proc, "MemAvailable")
 	b, err := os.ReadFile(filepath.Join(proc, "self/cgroup"))
 	if err != nil {
 		return have, known
@@ -56,4 +48,25 @@ func availableBelow(proc, cgroups string) (int64, bool) {
 		}
 	}
 	return have, known
+}
+
+// totalMemory is how many bytes the machine has, 0 where that can't be told.
+func totalMemory(proc string) int64 {
+	n, _ := meminfo(proc, "MemTotal")
+	return n
+}
+
+// meminfo is a number of bytes of the kernel's account of memory.
+func meminfo(proc, key string) (bytes int64, known bool) {
+	b, err := os.ReadFile(filepath.Join(proc, "meminfo"))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, key+":"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return kib << 10, err == nil
+		}
+	}
+	return 0, false
 }

@@ -214,6 +214,8 @@ func (u *unit) leave(ctx context.Context, id release.ID, reason string) error {
 	select {
 	case u.orders <- o:
 		return <-o.done
+	case <-u.kept:
+		return fmt.Errorf("model %s: nothing serves that could be rolled back", u.name)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

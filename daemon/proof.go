@@ -47,7 +47,7 @@ type proofReport struct {
 // proof is that of an attempt's release.
 func (k *keeper) proof(a *attempt) *proof {
 	pr := &proof{u: k.u, limits: k.u.limits, strict: k.current != nil}
-	if e, err := k.u.life.entry(a.rel); err == nil && e.State == release.Proven {
+	if e, err := k.u.life.entry(a.rel); err == nil && (e.State == release.Proven || e.State == release.Confirmed) {
 		pr.skip = true
 		pr.report.budget = time.Duration(e.Budget * float64(time.Millisecond))
 	}

@@ -15,7 +15,7 @@ import (
 // Policy is what this device takes, by its configuration.
 func (c *Config) Policy(version string) release.Policy {
 	p := release.Policy{
-		Device: c.Device, Version: version,
+		Device: c.Device, Module: Module(), Version: version,
 		RequireSignature: c.Releases.RequireSignature, Revoked: c.Releases.Revoked,
 	}
 	for _, k := range c.Releases.Keys {

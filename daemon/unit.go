@@ -32,6 +32,7 @@ type unit struct {
 	runner    *runner
 	offers    chan *release.Release // capacity 1: the newest to go over to
 	orders    chan order            // to leave what serves
+	kept      chan struct{}         // closed when nobody takes orders any more
 	broken    chan *laneSet         // capacity 1: the set that serves, once its engine fails on and on
 	life      *life
 	plan      func() (pending, trusted []*release.Release, err error) // what the store knows of; newest and best first

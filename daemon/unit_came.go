@@ -97,6 +97,9 @@ func (k *keeper) promote(a *attempt, set *laneSet) {
 func (k *keeper) failed(a *attempt, err error, wanted bool) {
 	if !a.trusted && !a.gap && wanted && k.current != nil && outOfMemory(err) {
 		if k.u.memory == "gap" {
+			if k.awaits(a) {
+				return
+			}
 			k.u.log.Warn("two engines don't fit at once: what serves is closed before the new one is loaded",
 				"model", k.u.name, "release", a.rel.ID(), "err", err)
 			a.gap = true
@@ -105,6 +108,13 @@ func (k *keeper) failed(a *attempt, err error, wanted bool) {
 		err = &release.Rejection{Code: NoMemory, Err: fmt.Errorf("%w: there is no room for its engine beside the one that serves, and releases.memory is refuse", err)}
 	} else if a.gap && outOfMemory(err) {
 		err = &release.Rejection{Code: NoMemory, Err: fmt.Errorf("%w: its engine doesn't fit into this machine's memory", err)}
+	}
+	if !a.trusted && trt.StatusOf(err) == trt.Broken {
+		// It may be the machine; not if it happens each time.
+		if rejected := k.u.life.broke(a.rel); rejected != nil {
+			k.u.doom(err)
+			err = rejected
+		}
 	}
 	if k.current == nil && !k.told {
 		k.failures = append(k.failures, fmt.Errorf("model %s, release %s: %w", k.u.name, a.rel.ID(), err))
@@ -119,6 +129,28 @@ func (k *keeper) failed(a *attempt, err error, wanted bool) {
 	}
 	k.postpone(a, err)
 	k.u.fail(a.rel, err, a, k.current != nil && k.current.interim && k.current.rel == a.rel)
+}
+
+// awaits is whether a release that doesn't fit beside what serves isn't to serve yet:
+// then nothing is closed for it, and it is proven when its time comes.
+func (k *keeper) awaits(a *attempt) bool {
+	e, err := k.u.life.entry(a.rel)
+	if err != nil {
+		return false
+	}
+	at, held := k.when.activate(e, time.Now(), false)
+	switch {
+	case e.Held || held:
+		if err := k.u.life.hold(a.rel, "there is no room for its engine beside the one that serves: it is proven when it is activated"); err != nil {
+			k.u.log.Error("release can't be held", "model", k.u.name, "release", a.rel.ID(), "err", err)
+		}
+		k.drop(func(b *attempt) bool { return b == a })
+		return true
+	case at.After(time.Now()):
+		a.window, a.gap = at, true
+		return true
+	}
+	return false
 }
 
 // giveRoom has the runner close what serves, which is opened again where what comes
@@ -141,7 +173,10 @@ func (k *keeper) giveRoom() {
 func (k *keeper) broke(ctx context.Context, set *laneSet) {
 	if set == k.current && k.trial != nil {
 		k.fault(FailedInferences, fmt.Sprintf("%d frames in a row: %v", brokenAfter, set.fault))
-		if k.back && trt.StatusOf(set.fault) != trt.Broken {
+		if k.back {
+			if trt.StatusOf(set.fault) == trt.Broken {
+				k.u.doom(set.fault) // the next process has the release that was rolled back to
+			}
 			return
 		}
 	}

@@ -94,6 +94,7 @@ func (k *keeper) schedule(a *attempt) {
 
 // run keeps the unit in engines until ctx or the runner ends.
 func (k *keeper) run(ctx context.Context) {
+	defer close(k.u.kept)
 	defer k.stop()
 	check := time.NewTicker(cmp.Or(k.u.pace.check, usualChecks))
 	defer check.Stop()
@@ -136,7 +137,7 @@ func (k *keeper) begin(ctx context.Context) {
 		pr = k.proof(a)
 	}
 	var interim func(*laneSet, error)
-	if (k.current == nil && !a.gap || k.back) && k.u.spare != nil {
+	if (k.current == nil && !a.gap || k.back && a.trusted) && k.u.spare != nil {
 		interim = func(set *laneSet, err error) { k.outcomes <- outcome{set, err, true} }
 	}
 	if a.gap {

@@ -35,7 +35,7 @@ func (e *Entry) become(state State, code Code, reason string) {
 func (s *Store) Built(name string, id ID) error {
 	return s.with(name, id, func(_ *modelState, e *Entry) error {
 		if e.State != Staged {
-			return errSame
+			return errSame // a confirmed one stays so
 		}
 		e.become(Built, e.Code, e.Reason)
 		return nil
@@ -47,7 +47,9 @@ func (s *Store) Built(name string, id ID) error {
 // while it is on probation, 0 for any.
 func (s *Store) Proven(name string, id ID, budget float64) error {
 	return s.with(name, id, func(m *modelState, e *Entry) error {
-		e.become(Proven, e.Code, e.Reason)
+		if e.State != Confirmed {
+			e.become(Proven, e.Code, e.Reason)
+		}
 		e.Trial, e.Crashes, e.Budget = "", 0, budget
 		m.Highest = max(m.Highest, e.Number)
 		return nil
@@ -245,10 +247,8 @@ func (s *Store) Activate(name string, id ID) error {
 		case !s.there(name, id):
 			return fmt.Errorf("release %s of %s is not in the store any more: install it again", id, name)
 		}
-		if e.State == Rejected || e.State == RolledBack || e.State == Confirmed {
-			// Whatever it was found to be, it is proven anew.
-			m.Confirmed = slices.DeleteFunc(m.Confirmed, func(c ID) bool { return c == id })
-			e.State = Staged
+		if e.State == Rejected || e.State == RolledBack {
+			e.State = Staged // whatever it was found to be, it is proven anew
 		}
 		e.become(e.State, "", "")
 		e.Asked, e.Held, e.Crashes, e.Trial, e.Degraded = true, false, 0, "", false

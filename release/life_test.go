@@ -361,3 +361,16 @@ func TestIDs(t *testing.T) {
 		}
 	}
 }
+
+func TestAConfirmedReleaseThatIsAskedForNeedsNoProbation(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 1, 2)
+	s.confirms(2)
+	s.installs(3)
+	s.confirms(3)
+	s.must(s.Activate("tiny", id(2)))
+	s.wants("3,2,factory|2|2 confirmed,3 confirmed")
+	s.must(s.Proven("tiny", id(2), 0))
+	s.must(s.Serve("tiny", id(2), 1, "boot"))
+	s.wants("2,3,factory||2 confirmed,3 confirmed")
+}

@@ -37,7 +37,8 @@ func (s *Store) plan(name string, m modelState, factory int) Plan {
 		}
 	}
 	for _, e := range slices.Backward(m.Releases) {
-		if e.State.pending() && !e.waits() && e.beats(factory) && e.ID() != m.Serving && s.there(name, e.ID()) {
+		asked := e.State == Confirmed && e.Asked
+		if (e.State.pending() && !e.waits() || asked) && e.beats(factory) && e.ID() != m.Serving && s.there(name, e.ID()) {
 			p.Pending = append(p.Pending, e)
 		}
 	}

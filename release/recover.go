@@ -5,6 +5,19 @@ import (
 	"slices"
 )
 
+// Broke counts a process that has to end, in order, because of the engine of a release
+// that is being proven, as a crash. It tells whether there were too many, so that the
+// release is to be rejected.
+func (s *Store) Broke(name string, id ID) (tooMany bool, err error) {
+	err = s.with(name, id, func(_ *modelState, e *Entry) error {
+		e.Trial = ""
+		e.Crashes++
+		tooMany = e.Crashes >= mostCrashes
+		return nil
+	})
+	return tooMany, err
+}
+
 // Recover finds out how the process before ended, and is called once at the start,
 // with the boot that this is. A process that ended in this boot, neither stopped nor
 // with the machine, while it ran an engine of which nobody was sure, has crashed: a
