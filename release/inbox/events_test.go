@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/sightd/sightd/release"
 )
@@ -89,31 +90,41 @@ func TestAnErrorOfTheWatcherHasAllLookedAt(t *testing.T) {
 	b.wait(t, "second", release.Staged, "")
 }
 
-// A file system in user space, as of an NFS client, tells of no change that is made
-// beneath it.
+// A file system in user space, as that of an NFS client, has no events for changes
+// that are made behind it.
 func TestWithoutEventsOfTheFileSystemTheScanFindsDrops(t *testing.T) {
 	t.Parallel()
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		t.Skipf("no FUSE: %v; by the scan alone drops are delivered in TestADropIsInstalledHoweverItComes", err)
-	}
-	tool, err := exec.LookPath("bindfs")
-	if err != nil {
-		t.Skipf("no program here that mounts by FUSE: %v; by the scan alone drops are delivered in TestADropIsInstalledHoweverItComes", err)
+	if !apart(t) {
+		return
 	}
 	behind := t.TempDir()
 	o := quick()
 	o.Rescan = 20 * time.Millisecond
 	b := &box{dir: filepath.Join(t.TempDir(), "inbox"), state: t.TempDir()}
 	must(t, os.Mkdir(b.dir, 0o755))
-	mount := exec.Command(tool, "-f", behind, b.dir)
-	must(t, mount.Start())
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", b.dir).Run(); _ = mount.Wait() })
-	before, err := os.Stat(behind)
+	root, err := fusefs.NewLoopbackRoot(behind)
 	must(t, err)
-	eventually(t, "it is mounted", func() bool { at, err := os.Stat(b.dir); return err == nil && !os.SameFile(before, at) })
+	server, err := fusefs.Mount(b.dir, root, &fusefs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true}})
+	if err != nil {
+		t.Skipf("no FUSE to be had here: %v; by the scan alone drops are delivered in TestADropIsInstalledHoweverItComes", err)
+	}
+	t.Cleanup(func() {
+		if b.stop != nil {
+			b.stop()
+		}
+		must(t, server.Unmount())
+		server.Wait()
+	})
 	b.start(t, o)
 	run(t, "cp", "-r", packed(t, 2), filepath.Join(behind, "drop"))
 	b.wait(t, "drop", release.Staged, "")
+	must(t, os.Mkdir(filepath.Join(behind, "next"), 0o755))
+	b.wait(t, "next", release.Received, release.MissingFile)
+	dir := packed(t, 3)
+	for _, name := range files(t, dir) {
+		slowly(t, filepath.Join(dir, name), filepath.Join(behind, "next", name))
+	}
+	b.wait(t, "next", release.Staged, "")
 }
 
 func TestTheInboxIsDeletedAndMadeAgainWhileDropsCome(t *testing.T) {
