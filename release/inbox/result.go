@@ -24,13 +24,14 @@ const ResultSuffix = ".result.json"
 
 // Result is what became of a drop.
 type Result struct {
-	Drop   string        `json:"drop"` // its name in the inbox
-	State  release.State `json:"state"`
-	Code   release.Code  `json:"code"`             // why it is rejected, or what it waits for
-	Reason string        `json:"reason"`           // the same for people
-	Name   string        `json:"name,omitempty"`   // of the model; as the drop says, where it was rejected
-	Number int           `json:"number,omitempty"` // of the release
-	Since  time.Time     `json:"since"`
+	Drop     string        `json:"drop"` // its name in the inbox
+	State    release.State `json:"state"`
+	Code     release.Code  `json:"code"`               // why it is rejected, or what it waits for
+	Reason   string        `json:"reason"`             // the same for people
+	Name     string        `json:"name,omitempty"`     // of the model; as the drop says, where it was rejected
+	Number   int           `json:"number,omitempty"`   // of the release
+	Revision int64         `json:"revision,omitempty"` // its revision
+	Since    time.Time     `json:"since"`
 
 	known bool // it was installed before, so there is no news in it
 }
@@ -72,7 +73,7 @@ func (i *Inbox) publish() {
 // waits for that finds it everywhere.
 func (i *Inbox) tell(root *os.Root, d *drop, r Result) {
 	before := d.result
-	if before.State == r.State && before.Code == r.Code && before.Reason == r.Reason && before.Number == r.Number {
+	if before.State == r.State && before.Code == r.Code && before.Reason == r.Reason && before.Number == r.Number && before.Revision == r.Revision {
 		return
 	}
 	r.Since = time.Now().UTC().Truncate(time.Second)
