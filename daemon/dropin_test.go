@@ -252,6 +252,7 @@ func TestFaultsOfASidecarThatSomebodyBrings(t *testing.T) {
 		{`"size": 1`, `"size": 0`, "size: found 0"},
 		{`"size": 1`, `"size": -1`, "size: found -1"},
 		{`"build_seconds": 1`, `"build_seconds": -1`, "build_seconds: found -1"},
+		{`"build_seconds": 1`, `"build_seconds": 1e300`, "build_seconds: found 1e+300"},
 		{`"backend": "b"`, `"backend": ""`, "lacks backend"},
 		{`"graph": "g"`, `"graph": "g", "import": "s"`, "key.import"},
 		{`"graph": "g"`, `"graph": "g", "more": "s"`, "unknown field"},

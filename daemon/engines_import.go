@@ -26,6 +26,8 @@ import (
 // maxDroppedSidecar is the most bytes of the sidecar of an engine that somebody brings.
 const maxDroppedSidecar = 1 << 20
 
+const mostBuildSeconds = 7 * 24 * 3600
+
 // parseSidecar reads the sidecar of an engine that somebody brings.
 func parseSidecar(name string, data []byte) (info engineInfo, err error) {
 	if len(data) > maxDroppedSidecar {
@@ -46,8 +48,8 @@ func parseSidecar(name string, data []byte) (info engineInfo, err error) {
 		return info, fmt.Errorf("%s: key.import: found one, wanted none: take the sidecar that came with the engine", name)
 	case info.Size < 1:
 		return info, fmt.Errorf("%s: size: found %d, wanted 1 or more", name, info.Size)
-	case !(info.Seconds >= 0):
-		return info, fmt.Errorf("%s: build_seconds: found %v, wanted 0 or more", name, info.Seconds)
+	case !(info.Seconds >= 0 && info.Seconds <= mostBuildSeconds):
+		return info, fmt.Errorf("%s: build_seconds: found %v, wanted 0 to %d", name, info.Seconds, mostBuildSeconds)
 	}
 	return info, nil
 }
