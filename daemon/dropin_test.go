@@ -154,8 +154,10 @@ func TestADroppedEngineServesWhereItIsThisDevices(t *testing.T) {
 	if s.Engine.ID == before || !s.Engine.Stored {
 		t.Errorf("engine %+v; wanted the one dropped, apart from %s", s.Engine, before)
 	}
-	if _, err := os.Stat(filepath.Join(c.StateDir, "engines", before+".engine")); err != nil {
-		t.Errorf("the one that a roll-back goes to: %v", err)
+	must(t, d.rollBack(t.Context(), "lite0", release.ID{Number: 1, Revision: 2}, "the test asks for it"))
+	serves(t, d, release.ID{Number: 1})
+	if s := u.Status(); s.Engine.ID != before {
+		t.Errorf("engine %s after the roll-back, wanted %s, which was built here", s.Engine.ID, before)
 	}
 }
 
