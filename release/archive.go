@@ -32,10 +32,27 @@ func isArchive(f *os.File) bool {
 	return bytes.Equal(b[:n], zstdMagic) || strings.HasSuffix(f.Name(), ".tar.zst")
 }
 
+// openArchiveFile is nil where there is no archive that can be read.
+func openArchiveFile(path string) *os.File {
+	if regular(path) != nil {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil || isArchive(f) {
+		return f
+	}
+	f.Close()
+	return nil
+}
+
 // OpenArchive opens a release that comes as a .tar.zst. It is unpacked below
 // tempDir (empty: where temporary files go) until Close. The name stands in
 // messages. An archive may have everything in one directory at its top.
-func OpenArchive(name string, from io.Reader, tempDir string) (_ *Release, err error) {
+func OpenArchive(name string, from io.Reader, tempDir string) (*Release, error) {
+	return openArchive(name, from, tempDir, nil)
+}
+
+func openArchive(name string, from io.Reader, tempDir string, room func(int64) error) (_ *Release, err error) {
 	temp, err := os.MkdirTemp(tempDir, "sightd-release-")
 	if err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", name, err)
@@ -45,7 +62,7 @@ func OpenArchive(name string, from io.Reader, tempDir string) (_ *Release, err e
 			os.RemoveAll(temp)
 		}
 	}()
-	if err := unpack(from, temp); err != nil {
+	if err := unpack(from, temp, room); err != nil {
 		return nil, reason(name, err)
 	}
 	dir := temp
@@ -65,6 +82,10 @@ func OpenArchive(name string, from io.Reader, tempDir string) (_ *Release, err e
 
 func reason(name string, err error) error {
 	var system *fs.PathError
+	var full noRoom
+	if errors.As(err, &full) {
+		return full.error
+	}
 	if errors.As(err, &system) { // of the place it is unpacked to
 		return fmt.Errorf("unpack %s: %w", name, err)
 	}
@@ -81,14 +102,25 @@ type unplaced struct {
 func (u unplaced) Error() string { return strings.ReplaceAll(u.error.Error(), u.dir, u.name) }
 func (u unplaced) Unwrap() error { return u.error }
 
-// unpack writes the regular files of a tar in zstd below dir.
-func unpack(from io.Reader, dir string) error {
+// noRoom marks that a file of an archive finds no room.
+type noRoom struct{ error }
+
+// unpack writes the regular files of a tar in zstd below dir. Before each, room is
+// asked for its bytes; nil: the disk tells.
+func unpack(from io.Reader, dir string, room func(int64) error) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return eachEntry(from, func(header *tar.Header, content io.Reader) error { return unpackEntry(root, header, content) })
+	return eachEntry(from, func(header *tar.Header, content io.Reader) error {
+		if header.Typeflag == tar.TypeReg && room != nil {
+			if err := room(header.Size); err != nil {
+				return noRoom{err}
+			}
+		}
+		return unpackEntry(root, header, content)
+	})
 }
 
 // eachEntry calls do for each entry of a tar in zstd, until it says io.EOF.

@@ -24,14 +24,27 @@ func (s *Store) unpack(d *incoming, p Policy) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.admit(d, raw, signature, p); err != nil {
+	r, err := s.admit(d, raw, signature, p)
+	if err != nil {
 		return nil, err
+	}
+	// For what is borrowed, too. Files that the manifest doesn't name come on top.
+	if d.room, err = s.claim(r.manifest.bytes()); err != nil {
+		return nil, err
+	}
+	var unpacked int64
+	room := func(n int64) error {
+		unpacked += n
+		if more := unpacked - d.room.n; more > 0 {
+			return d.room.grow(more)
+		}
+		return nil
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read %s: %w", d.at, errno(err))
 	}
 	from := &stoppable{ctx: d.ctx, from: f, at: d.at}
-	if err := unpack(from, d.temp); err != nil {
+	if err := unpack(from, d.temp, room); err != nil {
 		return nil, d.packed(from, err)
 	}
 	entries, err := os.ReadDir(d.temp)
