@@ -256,7 +256,7 @@ func receiveOnFullDisk() int {
 	if err == nil {
 		var root *os.Root
 		if root, err = os.OpenRoot(filepath.Dir(drop)); err == nil {
-			_, _, err = store.Receive(context.Background(), root, filepath.Base(drop), release.Policy{})
+			_, _, err = store.Receive(context.Background(), root, filepath.Base(drop), release.Policy{}, nil)
 		}
 	}
 	fmt.Println(err)

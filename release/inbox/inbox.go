@@ -35,7 +35,10 @@ type Options struct {
 	// Take gets a whole release that the policy admits, and installs it. It is
 	// closed afterwards. A Rejection is for good; other errors are tried again.
 	Take func(*release.Release) (*release.Entry, error)
-	Log  *slog.Logger
+	// Install gives the options by which Take will install a release of a model, and
+	// may refuse the model; nil: none.
+	Install func(model string) (release.Options, error)
+	Log     *slog.Logger
 
 	// Zero: the usual ones.
 	Settle   time.Duration // a drop is looked at when nothing has happened to it for so long
@@ -44,6 +47,8 @@ type Options struct {
 	Return   time.Duration // a missing directory is looked for so often
 
 	NoEvents bool // the scan alone
+
+	wall func() time.Time // of tests alone: the clock, which may be set; what is due goes by time that passes
 }
 
 const (
@@ -62,18 +67,25 @@ type Inbox struct {
 	refused map[string]Result // by the identity of the content
 	trouble map[string]string // what is wrong with the directory, said once
 
+	woken chan struct{} // capacity 1: releases were told of
+	news  chan struct{} // capacity 1: the status has changed
+
 	mu     sync.Mutex
 	status Status
+	told   map[installed]release.Entry // the latest of each
 }
 
 // drop is what is known of a drop.
 type drop struct {
-	head    string    // of what its manifest looked like
-	files   []string  // that it consists of, by that manifest
-	print   string    // of what all of it looked like
-	touched time.Time // when something last happened to it
-	again   bool      // it is to be looked at although nothing happened
-	wrong   error     // why it is rejected unless something happens; nil: nothing is wrong
+	is      installed              // the release that came of it; none: it wasn't installed
+	hash    string                 // of that release's manifest
+	ends    map[release.State]bool // that were counted
+	head    string                 // of what its manifest looked like
+	files   []string               // that it consists of, by that manifest
+	print   string                 // of what all of it looked like
+	touched time.Time              // when something last happened to it
+	again   bool                   // it is to be looked at although nothing happened
+	wrong   error                  // why it is rejected unless something happens; nil: nothing is wrong
 	said    map[release.Code]bool
 	result  Result
 	unsaid  bool // the result couldn't be written
@@ -85,10 +97,14 @@ func New(o Options) *Inbox {
 	o.Rescan = cmp.Or(o.Rescan, time.Minute)
 	o.Patience = cmp.Or(o.Patience, 10*time.Second)
 	o.Return = cmp.Or(o.Return, time.Second)
+	if o.wall == nil {
+		o.wall = time.Now
+	}
 	return &Inbox{
 		o: o, drops: map[string]*drop{}, due: map[string]time.Time{},
 		refused: map[string]Result{}, trouble: map[string]string{},
-		status: Status{Dir: o.Dir, Rejected: map[release.Code]uint64{}},
+		woken: make(chan struct{}, 1), news: make(chan struct{}, 1), told: map[installed]release.Entry{},
+		status: Status{Dir: o.Dir, Drops: []Result{}, Rejected: map[release.Code]uint64{}, RolledBack: map[release.Code]uint64{}},
 	}
 }
 
@@ -108,6 +124,8 @@ func (i *Inbox) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
+		case <-i.woken:
+			i.follow()
 		case e := <-i.watch.events:
 			i.noticed(i.watch.dropOf(i.o.Dir, e))
 		case <-i.watch.errors:
@@ -189,6 +207,7 @@ func (i *Inbox) work(ctx context.Context) {
 		i.look(ctx, root, name)
 	}
 	if scan {
+		i.ask(root)
 		i.say("watch", i.watch.failed)
 	}
 	i.publish()
@@ -257,9 +276,10 @@ func (i *Inbox) say(what string, err error) {
 		i.o.Log.Info("inbox works again", "dir", i.o.Dir)
 	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
 	i.status.Error = ""
 	for _, what := range slices.Sorted(maps.Keys(i.trouble)) {
 		i.status.Error = cmp.Or(i.status.Error, i.trouble[what])
 	}
+	i.mu.Unlock()
+	nudge(i.news)
 }
