@@ -62,7 +62,16 @@ func openArchive(name string, from io.Reader, tempDir string, room func(int64) e
 			os.RemoveAll(temp)
 		}
 	}()
-	if err := unpack(from, temp, room); err != nil {
+	var take func(string, int64) (bool, error)
+	if room != nil {
+		take = func(_ string, size int64) (bool, error) {
+			if err := room(size); err != nil {
+				return false, noRoom{err}
+			}
+			return true, nil
+		}
+	}
+	if err := unpack(from, temp, take); err != nil {
 		return nil, reason(name, err)
 	}
 	dir := temp
@@ -83,8 +92,11 @@ func openArchive(name string, from io.Reader, tempDir string, room func(int64) e
 func reason(name string, err error) error {
 	var system *fs.PathError
 	var full noRoom
-	if errors.As(err, &full) {
+	switch {
+	case errors.As(err, &full):
 		return full.error
+	case CodeOf(err) != "":
+		return err
 	}
 	if errors.As(err, &system) { // of the place it is unpacked to
 		return fmt.Errorf("unpack %s: %w", name, err)
@@ -105,21 +117,16 @@ func (u unplaced) Unwrap() error { return u.error }
 // noRoom marks that a file of an archive finds no room.
 type noRoom struct{ error }
 
-// unpack writes the regular files of a tar in zstd below dir. Before each, room is
-// asked for its bytes; nil: the disk tells.
-func unpack(from io.Reader, dir string, room func(int64) error) error {
+// unpack writes the regular files of a tar in zstd below dir: those that take takes, by
+// name and size; nil: all.
+func unpack(from io.Reader, dir string, take func(name string, size int64) (bool, error)) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	return eachEntry(from, func(header *tar.Header, content io.Reader) error {
-		if header.Typeflag == tar.TypeReg && room != nil {
-			if err := room(header.Size); err != nil {
-				return noRoom{err}
-			}
-		}
-		return unpackEntry(root, header, content)
+		return unpackEntry(root, header, content, take)
 	})
 }
 
@@ -156,7 +163,7 @@ func eachEntry(from io.Reader, do func(*tar.Header, io.Reader) error) error {
 	}
 }
 
-func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
+func unpackEntry(root *os.Root, header *tar.Header, content io.Reader, take func(string, int64) (bool, error)) error {
 	name := strings.TrimSuffix(strings.TrimPrefix(header.Name, "./"), "/")
 	if header.Typeflag == tar.TypeDir && (name == "" || name == ".") {
 		return nil
@@ -170,6 +177,11 @@ func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 	case tar.TypeReg:
 	default:
 		return fmt.Errorf("%q is no file or directory: a release holds no links and no devices", header.Name)
+	}
+	if take != nil {
+		if wanted, err := take(name, header.Size); err != nil || !wanted {
+			return err
+		}
 	}
 	if err := makeDirs(root, path.Dir(name)); err != nil {
 		return err

@@ -48,7 +48,9 @@ type Options struct {
 
 	NoEvents bool // the scan alone
 
-	wall func() time.Time // of tests alone: the clock, which may be set; what is due goes by time that passes
+	// Of tests alone.
+	wall    func() time.Time // the clock, which may be set; what is due goes by time that passes
+	watcher *watcher         // instead of one of Run's own
 }
 
 const (
@@ -110,7 +112,9 @@ func New(o Options) *Inbox {
 
 // Run watches until ctx ends.
 func (i *Inbox) Run(ctx context.Context) {
-	i.watch = newWatcher(i.o.NoEvents)
+	if i.watch = i.o.watcher; i.watch == nil {
+		i.watch = newWatcher(i.o.NoEvents)
+	}
 	defer i.watch.close()
 	for ctx.Err() == nil {
 		i.work(ctx)
@@ -129,12 +133,17 @@ func (i *Inbox) Run(ctx context.Context) {
 		case e := <-i.watch.events:
 			i.noticed(i.watch.dropOf(i.o.Dir, e))
 		case <-i.watch.errors:
-			// Most likely an overflow: anything may have happened.
-			i.watch.reset()
-			i.scanAt = time.Now().Add(i.o.Settle)
+			i.missed()
 		}
 		timer.Stop()
 	}
+}
+
+// missed has everything looked at and watched anew, since events were lost: most
+// likely the kernel's queue was full, and anything may have happened.
+func (i *Inbox) missed() {
+	i.watch.reset()
+	i.scanAt = time.Now().Add(i.o.Settle)
 }
 
 // noticed puts off the look at a drop to which something happens.
