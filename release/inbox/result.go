@@ -80,7 +80,7 @@ func (i *Inbox) publish() {
 
 // Latest are the results that changed last, the last one first, at most so many.
 func (s Status) Latest(most int) []Result {
-	all := slices.Clone(s.Drops)
+	all := append([]Result{}, s.Drops...)
 	slices.SortStableFunc(all, func(a, b Result) int { return b.Since.Compare(a.Since) })
 	return all[:min(most, len(all))]
 }
