@@ -169,6 +169,7 @@ CONFDIR = /etc/sightd
 SYSTEMDDIR = $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
 UNITDIR = $(SYSTEMDDIR)/systemd/system
 SYSUSERSDIR = $(SYSTEMDDIR)/sysusers.d
+TMPFILESDIR = $(SYSTEMDDIR)/tmpfiles.d
 # The unit and the example name files as they lie beneath /usr.
 RELOCATE = sed 's,/usr/bin/,$(BINDIR)/,; s,/usr/share/,$(PREFIX)/share/,'
 
@@ -188,10 +189,12 @@ install: ## Install what make build and make tensorrt built, beneath DESTDIR and
 	$(RELOCATE) systemd/sightd.service | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/sightd.service
 	install -m 644 -t $(DESTDIR)$(UNITDIR)/sightd.service.d systemd/sightd.service.d/10-devices.conf
 	install -D -m 644 -t $(DESTDIR)$(SYSUSERSDIR) systemd/sysusers.d/sightd.conf
+	install -D -m 644 -t $(DESTDIR)$(TMPFILESDIR) systemd/tmpfiles.d/sightd.conf
 	[ -e $(DESTDIR)$(CONFDIR)/sightd.yaml ] || \
 		$(RELOCATE) daemon/sightd.example.yaml | install -m 644 /dev/stdin $(DESTDIR)$(CONFDIR)/sightd.yaml
 ifeq ($(DESTDIR),)
 	if command -v systemd-sysusers >/dev/null; then systemd-sysusers $(SYSUSERSDIR)/sightd.conf; fi
+	if command -v systemd-tmpfiles >/dev/null; then systemd-tmpfiles --create $(TMPFILESDIR)/sightd.conf; fi
 	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo "Installed. Edit $(CONFDIR)/sightd.yaml, then: systemctl enable --now sightd"
 endif
@@ -201,7 +204,7 @@ uninstall: ## Remove it again; configuration, state and user stay.
 ifeq ($(DESTDIR),)
 	if [ -d /run/systemd/system ]; then systemctl disable --now sightd || true; fi
 endif
-	rm -f $(DESTDIR)$(BINDIR)/sightd $(DESTDIR)$(SYSUSERSDIR)/sightd.conf \
+	rm -f $(DESTDIR)$(BINDIR)/sightd $(DESTDIR)$(SYSUSERSDIR)/sightd.conf $(DESTDIR)$(TMPFILESDIR)/sightd.conf \
 		$(DESTDIR)$(UNITDIR)/sightd.service $(DESTDIR)$(UNITDIR)/sightd.service.d/10-devices.conf
 	rm -rf $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(DATADIR) $(DESTDIR)$(DOCDIR)
 	rmdir $(DESTDIR)$(UNITDIR)/sightd.service.d 2>/dev/null || true

@@ -159,9 +159,12 @@ func (c *releaseStatusCmd) Run(a *app) error {
 		return err
 	}
 	if c.JSON {
-		return json.NewEncoder(a.stdout).Encode(status)
+		return json.NewEncoder(a.stdout).Encode(withDrops(status, running))
 	}
-	return writeReleaseStatus(a.stdout, status, running)
+	if err := writeReleaseStatus(a.stdout, status, running); err != nil {
+		return err
+	}
+	return writeDrops(a.stdout, running)
 }
 
 // releaseStatus is what the store knows and, where a daemon runs that tells it, what

@@ -2,16 +2,16 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"os"
+	"unicode/utf8"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/release/inbox"
 )
-
-// inboxMode lets a group of OTA agents write, and has what they make belong to
-// that group.
-const inboxMode = 0o770 | os.ModeSetgid
 
 // newInbox makes the inbox of releases, and its directory where it is missing.
 func (d *Daemon) newInbox() *inbox.Inbox {
@@ -19,11 +19,11 @@ func (d *Daemon) newInbox() *inbox.Inbox {
 	if dir == "" || d.opts.factory != nil {
 		return nil
 	}
-	if err := makeInbox(dir); err != nil {
-		d.log.Warn("releases.inbox can't be made: it is watched for", "err", err)
+	if err := inbox.Make(dir, inbox.Group); err != nil {
+		d.log.Warn("releases.inbox isn't as it should be; it is watched all the same", "dir", dir, "err", err)
 	}
 	return inbox.New(inbox.Options{
-		Dir: dir, Store: d.store, Policy: d.cfg.Policy(d.opts.Version), Log: d.log,
+		Dir: dir, Store: d.store, Policy: d.cfg.Policy(d.opts.Version), Install: d.dropOptions, Log: d.log,
 		Take: d.takeDrop, Base: d.dropInBase,
 	})
 }
@@ -61,28 +61,76 @@ func (d *Daemon) dropInBase(model string) (*release.Release, error) {
 	return own.rel, nil
 }
 
-func makeInbox(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil // its rights are its owner's choice
+// dropOptions are those by which take installs a drop of a model.
+func (d *Daemon) dropOptions(model string) (release.Options, error) {
+	if _, err := d.unit(model); err != nil {
+		return release.Options{}, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := os.Chmod(dir, inboxMode); err != nil {
-		return fmt.Errorf("give the inbox its rights: %w", err)
-	}
-	return nil
+	own := d.factories[model]
+	return release.Options{Factory: own.number(), Contents: own.contents}, nil
 }
 
 // watchInbox takes releases from the inbox until ctx ends, and what is under way
-// has.
+// has. What becomes of the drops is published.
 func (d *Daemon) watchInbox(ctx context.Context) (ended <-chan struct{}) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if d.inbox != nil {
-			d.inbox.Run(ctx)
+		if d.inbox == nil {
+			return
 		}
+		var both errgroup.Group
+		both.Go(func() error { d.sayInbox(ctx); return nil })
+		both.Go(func() error { d.inbox.Run(ctx); return nil })
+		_ = both.Wait()
 	}()
 	return done
+}
+
+// sayInbox publishes the inbox's state as it changes.
+func (d *Daemon) sayInbox(ctx context.Context) {
+	for {
+		d.say.SetState(mqtt.TopicInbox, publicInbox(d.inbox.Status()))
+		select {
+		case <-d.inbox.News():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// What the retained state of an inbox holds at most.
+const (
+	publicDrops  = 20
+	publicReason = 500 // bytes of one
+)
+
+// publicInbox is an inbox's state as subscribers know it: the drops that changed
+// last.
+func publicInbox(s inbox.Status) []byte {
+	drops := s.Latest(publicDrops)
+	for i := range drops {
+		drops[i].Reason = shortened(drops[i].Reason)
+	}
+	b, err := json.Marshal(struct {
+		Error string         `json:"error"`
+		Drops []inbox.Result `json:"drops"`
+		Total int            `json:"total"` // drops that are there
+	}{shortened(s.Error), drops, len(s.Drops)})
+	if err != nil {
+		panic(err) // text and numbers
+	}
+	return b
+}
+
+// shortened cuts a text to publicReason bytes.
+func shortened(s string) string {
+	if len(s) <= publicReason {
+		return s
+	}
+	s = s[:publicReason]
+	for len(s) > 0 && !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + "…"
 }

@@ -86,10 +86,8 @@ func (l *life) note(rel *release.Release, ask func(release.ID) error) error {
 // tell says what became of a release where its state isn't the unit's to tell: see
 // unit.sayServing for those that serve.
 func (l *life) tell(e release.Entry) {
-	if t, ok := any(l.d.inbox).(interface {
-		Tell(string, release.Entry)
-	}); ok && l.d.inbox != nil {
-		t.Tell(l.name, e)
+	if l.d.inbox != nil {
+		l.d.inbox.Tell(l.name, e)
 	}
 	if e.State != release.Serving {
 		l.d.sayRelease(l.name, mqtt.Release{

@@ -60,7 +60,7 @@ var (
 	descEstimate    = desc("engine_build_estimate_seconds", "What the build that is under way takes, by earlier ones; 0 where that isn't known.", "model")
 	descDamaged     = desc("engine_damaged_total", "Stored engines that couldn't be used and were built again.", "model")
 	descTensorRT    = desc("tensorrt_errors_total", "Errors that TensorRT logged, beside those of builds.")
-	descDrops       = desc("inbox_drops_total", "Drops that were installed or rejected, by the rejection's code.", "state", "code")
+	descDrops       = desc("inbox_drops_total", "Drops that were staged, rejected, confirmed or rolled back, each once for each of these.", "state", "code")
 	descInboxOK     = desc("inbox_ok", "1 while the inbox can be read, watched and written.")
 	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
 	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
@@ -120,6 +120,10 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descDrops, s.Inbox.Staged, string(release.Staged), "")
 		for code, n := range s.Inbox.Rejected {
 			count(descDrops, n, string(release.Rejected), string(code))
+		}
+		count(descDrops, s.Inbox.Confirmed, string(release.Confirmed), "")
+		for code, n := range s.Inbox.RolledBack {
+			count(descDrops, n, string(release.RolledBack), string(code))
 		}
 		gauge(descInboxOK, truth(s.Inbox.Error == ""))
 	}

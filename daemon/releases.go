@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sightd/sightd/mqtt"
@@ -31,6 +32,8 @@ func (c *Config) Policy(version string) release.Policy {
 type factory struct {
 	rel *release.Release
 	err error
+
+	contents func() (map[release.FileInfo]string, error) // its files, hashed once; nil: there are none
 }
 
 // openFactory opens the factory release of a model.
@@ -52,6 +55,7 @@ func (d *Daemon) openFactory(m ModelConfig) (f factory) {
 		return f
 	}
 	f.rel.Factory = true
+	f.contents = sync.OnceValues(f.rel.Contents)
 	return f
 }
 

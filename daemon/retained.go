@@ -22,7 +22,7 @@ const maxRetained = 1 << 20
 
 func (d *Daemon) retainedPath() string { return filepath.Join(d.cfg.StateDir, "retained.json") }
 
-// retained are the topics that hold a state of a camera or model.
+// retained are the topics that hold a state of a camera, a model or the inbox.
 func (d *Daemon) retained() []string {
 	var all []string
 	for _, c := range d.cameras {
@@ -33,6 +33,9 @@ func (d *Daemon) retained() []string {
 		for _, v := range u.views {
 			all = append(all, mqtt.TopicClassification(v.name, u.name), mqtt.TopicAttributes(v.name, u.name))
 		}
+	}
+	if d.inbox != nil {
+		all = append(all, mqtt.TopicInbox)
 	}
 	slices.Sort(all)
 	return all

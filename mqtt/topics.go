@@ -13,6 +13,7 @@ import (
 const (
 	TopicStatus = "status" // retained, will: Online or Offline
 	TopicHealth = "health" // retained: Health
+	TopicInbox  = "inbox"  // retained: what became of the drops in the inbox of releases
 )
 
 // What status topics say.
@@ -67,7 +68,7 @@ func CheckName(name string) error {
 // beside the cameras' in the topics.
 func CheckCamera(name string) error {
 	switch name {
-	case "status", "health", "releases", "command":
+	case "status", "health", "inbox", "releases", "command":
 		return fmt.Errorf("name %q: it is a topic of the device itself; give the camera another", name)
 	}
 	return CheckName(name)

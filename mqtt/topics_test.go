@@ -41,7 +41,7 @@ func TestNamesThatCannotBeTopics(t *testing.T) {
 			t.Errorf("CheckName(%.20q) is %v, want an error with %q", name, err, want)
 		}
 	}
-	for _, name := range []string{"status", "health", "releases", "command"} {
+	for _, name := range []string{"status", "health", "inbox", "releases", "command"} {
 		if err := CheckCamera(name); err == nil {
 			t.Errorf("CheckCamera(%q) takes a topic of the device", name)
 		}

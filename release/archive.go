@@ -32,10 +32,27 @@ func isArchive(f *os.File) bool {
 	return bytes.Equal(b[:n], zstdMagic) || strings.HasSuffix(f.Name(), ".tar.zst")
 }
 
+// openArchiveFile is nil where there is no archive that can be read.
+func openArchiveFile(path string) *os.File {
+	if regular(path) != nil {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil || isArchive(f) {
+		return f
+	}
+	f.Close()
+	return nil
+}
+
 // OpenArchive opens a release that comes as a .tar.zst. It is unpacked below
 // tempDir (empty: where temporary files go) until Close. The name stands in
 // messages. An archive may have everything in one directory at its top.
-func OpenArchive(name string, from io.Reader, tempDir string) (_ *Release, err error) {
+func OpenArchive(name string, from io.Reader, tempDir string) (*Release, error) {
+	return openArchive(name, from, tempDir, nil)
+}
+
+func openArchive(name string, from io.Reader, tempDir string, room func(int64) error) (_ *Release, err error) {
 	temp, err := os.MkdirTemp(tempDir, "sightd-release-")
 	if err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", name, err)
@@ -45,7 +62,16 @@ func OpenArchive(name string, from io.Reader, tempDir string) (_ *Release, err e
 			os.RemoveAll(temp)
 		}
 	}()
-	if err := unpack(from, temp); err != nil {
+	var take func(string, int64) (bool, error)
+	if room != nil {
+		take = func(_ string, size int64) (bool, error) {
+			if err := room(size); err != nil {
+				return false, noRoom{err}
+			}
+			return true, nil
+		}
+	}
+	if err := unpack(from, temp, take); err != nil {
 		return nil, reason(name, err)
 	}
 	dir := temp
@@ -65,6 +91,13 @@ func OpenArchive(name string, from io.Reader, tempDir string) (_ *Release, err e
 
 func reason(name string, err error) error {
 	var system *fs.PathError
+	var full noRoom
+	switch {
+	case errors.As(err, &full):
+		return full.error
+	case CodeOf(err) != "":
+		return err
+	}
 	if errors.As(err, &system) { // of the place it is unpacked to
 		return fmt.Errorf("unpack %s: %w", name, err)
 	}
@@ -81,14 +114,20 @@ type unplaced struct {
 func (u unplaced) Error() string { return strings.ReplaceAll(u.error.Error(), u.dir, u.name) }
 func (u unplaced) Unwrap() error { return u.error }
 
-// unpack writes the regular files of a tar in zstd below dir.
-func unpack(from io.Reader, dir string) error {
+// noRoom marks that a file of an archive finds no room.
+type noRoom struct{ error }
+
+// unpack writes the regular files of a tar in zstd below dir: those that take takes, by
+// name and size; nil: all.
+func unpack(from io.Reader, dir string, take func(name string, size int64) (bool, error)) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return eachEntry(from, func(header *tar.Header, content io.Reader) error { return unpackEntry(root, header, content) })
+	return eachEntry(from, func(header *tar.Header, content io.Reader) error {
+		return unpackEntry(root, header, content, take)
+	})
 }
 
 // eachEntry calls do for each entry of a tar in zstd, until it says io.EOF.
@@ -124,7 +163,7 @@ func eachEntry(from io.Reader, do func(*tar.Header, io.Reader) error) error {
 	}
 }
 
-func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
+func unpackEntry(root *os.Root, header *tar.Header, content io.Reader, take func(string, int64) (bool, error)) error {
 	name := strings.TrimSuffix(strings.TrimPrefix(header.Name, "./"), "/")
 	if header.Typeflag == tar.TypeDir && (name == "" || name == ".") {
 		return nil
@@ -138,6 +177,11 @@ func unpackEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 	case tar.TypeReg:
 	default:
 		return fmt.Errorf("%q is no file or directory: a release holds no links and no devices", header.Name)
+	}
+	if take != nil {
+		if wanted, err := take(name, header.Size); err != nil || !wanted {
+			return err
+		}
 	}
 	if err := makeDirs(root, path.Dir(name)); err != nil {
 		return err

@@ -14,6 +14,10 @@ type Options struct {
 	Factory int  // number of the model's factory release; 0: none
 	Hold    bool // the release waits for [Store.Activate]
 	Asked   bool // by somebody, not by a drop that lies there: what was removed meanwhile may come again
+
+	// Contents are the files of the factory release, which a drop may leave out; see
+	// [Release.Contents]. It is called when they are needed; nil: none.
+	Contents func() (map[FileInfo]string, error)
 }
 
 // Install puts a release into the store, where it is staged: whoever serves the
@@ -21,7 +25,8 @@ type Options struct {
 // unless the policy admits it, its parts fit each other, and it is new: its number
 // is above that of the factory release and of every one that was proven, or its
 // manifest says allow_downgrade, and no other release was installed with it. Where this
-// very release is in the store, the error is an [*Installed].
+// very release is in the store, the error is an [*Installed], and where the disk has no
+// room for it a [*NoRoom]. A release that the store has received is used up.
 func (s *Store) Install(r *Release, p Policy, o Options) (*Entry, error) {
 	entry, err := s.install(r, p, o)
 	if err != nil && r.temp != "" {
@@ -48,6 +53,13 @@ func (s *Store) install(r *Release, p Policy, o Options) (*Entry, error) {
 	}
 	if _, err := r.Check(""); err != nil {
 		return nil, err
+	}
+	if r.room == nil {
+		c, err := s.claim(r.manifest.bytes())
+		if err != nil {
+			return nil, s.hint(err)
+		}
+		defer c.end()
 	}
 	entry := Entry{Number: id.Number, Revision: id.Revision, State: Verified, Since: now(), Held: o.Hold, Manifest: manifest}
 	if r.Spec.AllowDowngrade {

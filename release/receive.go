@@ -17,14 +17,19 @@ const ArchiveSuffix = ".tar.zst"
 // Receive copies a drop out of a directory that others write to: a directory
 // with a manifest, or a file with [ArchiveSuffix]. The copy lies in the store's
 // staging until Close, so that what happens in the inbox afterwards changes
-// nothing. Links are followed only inside root, and nothing that is no regular
-// file is read. Files that an installed release of the same name has by hash
-// may be missing.
+// nothing; [Store.Install] moves it from there. Links are followed only inside root,
+// which [os.Root] sees to by walking names one by one: no system call is needed
+// for it that an old kernel or a sandbox lacks (openat2, say). Nothing that is
+// no regular file is read. Files that an installed release of the same name, or the
+// factory release, has by hash may be missing.
+//
+// Signature, number and room on the disk are looked at before anything is copied;
+// options are those of the install to come, and may refuse the model.
 //
 // The manifest comes too where it could be read. The error is an [*Incomplete] where more may come, an [*Installed]
-// where there is nothing to do, a [Rejection] where the policy or the release
+// where there is nothing to do, a [*NoRoom] where the disk is too full, a [Rejection] where the policy or the release
 // itself forbids it; others, a full disk say, tell nothing of the drop.
-func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Policy) (_ *Release, _ *Manifest, err error) {
+func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Policy, options func(model string) (Options, error)) (_ *Release, _ *Manifest, err error) {
 	if err := s.makeStaging(); err != nil {
 		return nil, nil, s.hint(err)
 	}
@@ -32,9 +37,10 @@ func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Polic
 	if err != nil {
 		return nil, nil, s.hint(err)
 	}
-	d := &incoming{ctx: ctx, root: root, below: name, at: filepath.Join(root.Name(), name), temp: temp, to: temp}
+	d := &incoming{options: options, ctx: ctx, root: root, below: name, at: filepath.Join(root.Name(), name), temp: temp, to: temp}
 	defer func() {
 		if err != nil {
+			d.room.end()
 			err = errors.Join(s.hint(err), os.RemoveAll(temp))
 		}
 	}()
@@ -46,7 +52,11 @@ func (s *Store) Receive(ctx context.Context, root *os.Root, name string, p Polic
 		defer unpacked.Close()
 	}
 	r, err := s.receive(d, p)
-	return r, d.manifest, err
+	if err != nil {
+		return nil, d.manifest, err
+	}
+	r.room, r.received = d.room, true
+	return r, d.manifest, nil
 }
 
 // incoming is a drop that is being received.
@@ -58,6 +68,10 @@ type incoming struct {
 	temp, to string   // to is temp or below it, and gets the files
 	unpacked bool     // root is to: the files are there already
 	manifest *Manifest
+	room     *claim // on the disk; nil: none yet
+
+	options func(model string) (Options, error)
+	install Options // for the manifest's model
 }
 
 func (s *Store) receive(d *incoming, p Policy) (*Release, error) {
@@ -99,41 +113,48 @@ func (s *Store) admit(d *incoming, raw, signature []byte, p Policy) (*Release, e
 		return nil, err
 	}
 	d.manifest = m
-	if err := s.installed(m, raw); err != nil {
+	var known *Installed
+	if err := s.isKnown(d, m, raw); errors.As(err, &known) {
 		return nil, err
-	}
+	} // what else is wrong is said after it is known to be from somebody who is trusted
 	r := &Release{Spec: m.Spec, dir: d.to, from: d.at, packed: true, manifest: m, raw: raw, signature: signature, temp: d.temp}
 	if err := p.Admit(r); CodeOf(err) == BadSignature {
 		return nil, wrong(err) // it may be the one after, or the one before
 	} else if err != nil {
 		return nil, err
 	}
-	return r, nil
+	if d.options != nil {
+		if d.install, err = d.options(m.Name); err != nil {
+			return nil, err
+		}
+	}
+	return r, s.isKnown(d, m, raw)
 }
 
-// installed is an [*Installed] where this very release is known already.
-func (s *Store) installed(m *Manifest, raw []byte) error {
+// isKnown refuses a release that was there before, or that comes too late.
+func (s *Store) isKnown(d *incoming, m *Manifest, raw []byte) error {
 	state, err := s.read(m.Name)
 	if err != nil {
 		return err
 	}
-	err = s.isNew(m.Name, state, m.Spec, ID{Number: m.Release}, hashOf(raw), Options{})
-	var known *Installed
-	if errors.As(err, &known) {
-		return err
-	}
-	return nil // what else is wrong is said after it is known to be from somebody who is trusted
+	return s.isNew(m.Name, state, m.Spec, ID{Number: m.Release}, hashOf(raw), d.install)
 }
 
 // collect brings the manifest's files to where they are staged.
 func (s *Store) collect(d *incoming, m *Manifest) error {
-	have, err := s.files(m.Name)
+	installed, err := s.files(m.Name)
 	if err != nil {
 		return err
 	}
+	have := &shelf{have: installed, factory: d.install.Contents}
 	names := slices.Sorted(maps.Keys(m.Files))
 	if err := d.awaited(m, names, have); err != nil {
 		return err
+	}
+	if d.room == nil { // borrowed files are copied too
+		if d.room, err = s.claim(m.bytes()); err != nil {
+			return err
+		}
 	}
 	for _, name := range names {
 		if err := d.ctx.Err(); err != nil {
@@ -141,8 +162,10 @@ func (s *Store) collect(d *incoming, m *Manifest) error {
 		}
 		want := m.Files[name]
 		err := d.bring(name, want)
-		if from, ok := have[want]; ok && CodeOf(err) != "" {
-			err = d.borrow(from, name, want)
+		if CodeOf(err) != "" {
+			if from, ok := have.find(want); ok {
+				err = d.borrow(from, name, want)
+			}
 		}
 		if err != nil {
 			return err

@@ -20,18 +20,22 @@ func (s *Store) unpack(d *incoming, p Policy) (*os.Root, error) {
 		return nil, err
 	}
 	defer f.Close()
-	raw, signature, err := d.glance(f)
+	top, raw, signature, err := d.glance(f)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.admit(d, raw, signature, p); err != nil {
+	r, err := s.admit(d, raw, signature, p)
+	if err != nil {
+		return nil, err
+	}
+	if d.room, err = s.claim(r.manifest.bytes()); err != nil {
 		return nil, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read %s: %w", d.at, errno(err))
 	}
 	from := &stoppable{ctx: d.ctx, from: f, at: d.at}
-	if err := unpack(from, d.temp); err != nil {
+	if err := unpack(from, d.temp, d.named(top, r.manifest)); err != nil {
 		return nil, d.packed(from, err)
 	}
 	entries, err := os.ReadDir(d.temp)
@@ -48,6 +52,28 @@ func (s *Store) unpack(d *incoming, p Policy) (*os.Root, error) {
 	return d.root, nil
 }
 
+// named takes those files of an archive that its manifest names, top being the
+// directory that the manifest is in: what else is there takes no room.
+func (d *incoming) named(top string, m *Manifest) func(name string, size int64) (bool, error) {
+	return func(name string, size int64) (bool, error) {
+		if top != "." {
+			in, below, _ := strings.Cut(name, "/")
+			if in != top {
+				return false, nil
+			}
+			name = below
+		}
+		if name == ManifestName || name == SignatureName {
+			return size <= maxManifest, nil
+		}
+		want, ok := m.Files[name]
+		if ok && size != want.Size {
+			return false, rejectf(BadHash, "%s: found %d bytes, wanted the %d bytes that the manifest says", filepath.Join(d.at, name), size, want.Size)
+		}
+		return ok, nil
+	}
+}
+
 // packed is the error of a drop whose archive can't be read.
 func (d *incoming) packed(from *stoppable, err error) error {
 	var part damaged
@@ -62,8 +88,8 @@ func (d *incoming) packed(from *stoppable, err error) error {
 }
 
 // glance reads an archive's manifest and signature, which stand at its top or in
-// one directory there.
-func (d *incoming) glance(f io.Reader) (raw, signature []byte, err error) {
+// one directory there, top.
+func (d *incoming) glance(f io.Reader) (top string, raw, signature []byte, err error) {
 	from := &stoppable{ctx: d.ctx, from: f, at: d.at}
 	var found [2]map[string][]byte // by depth
 	found[0], found[1] = map[string][]byte{}, map[string][]byte{}
@@ -84,6 +110,9 @@ func (d *incoming) glance(f io.Reader) (raw, signature []byte, err error) {
 		}
 		if _, twice := found[depth][base]; !twice {
 			found[depth][base] = data
+			if depth == 1 && base == ManifestName {
+				top = path.Dir(name)
+			}
 		}
 		if len(found[0]) == 2 {
 			return io.EOF // a packed release's model comes after them
@@ -91,17 +120,19 @@ func (d *incoming) glance(f io.Reader) (raw, signature []byte, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, nil, d.packed(from, err)
+		return "", nil, nil, d.packed(from, err)
 	}
 	at := found[0]
 	if at[ManifestName] == nil {
 		at = found[1]
+	} else {
+		top = "."
 	}
 	if entries == 0 {
-		return nil, nil, wrong(rejectf(BadArchive, "%s is empty", d.at))
+		return "", nil, nil, wrong(rejectf(BadArchive, "%s is empty", d.at))
 	}
 	if at[ManifestName] == nil {
-		return nil, nil, wrong(rejectf(BadManifest, "%s holds no %s", d.at, ManifestName))
+		return "", nil, nil, wrong(rejectf(BadManifest, "%s holds no %s", d.at, ManifestName))
 	}
-	return at[ManifestName], at[SignatureName], nil
+	return top, at[ManifestName], at[SignatureName], nil
 }

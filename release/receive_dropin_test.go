@@ -144,6 +144,9 @@ func TestABareDropInMakesARevisionOfWhatServes(t *testing.T) {
 			if diff := cmp.Diff(want, after); diff != "" {
 				t.Errorf("%s: %s", file, diff)
 			}
+			if labels := filepath.Join(r.dir, labelsName); !sameFile(t, labels, filepath.Join(base.dir, labelsName)) {
+				t.Errorf("%s: %s takes room of its own, although it is the base's", file, labels)
+			}
 			if diff := cmp.Diff(before, tree(t, base.dir)); diff != "" {
 				t.Errorf("%s: the base has changed:\n%s", file, diff)
 			}
@@ -155,6 +158,36 @@ func TestABareDropInMakesARevisionOfWhatServes(t *testing.T) {
 			}
 		}
 	}
+}
+
+func sameFile(t *testing.T, a, b string) bool {
+	t.Helper()
+	one, err := os.Stat(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Stat(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.SameFile(one, other)
+}
+
+func TestADropInWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	b := newDropBox(t)
+	b.puts("tiny.cache", newCache(t), 2)
+	b.statfs = func(_ string, st *unix.Statfs_t) error {
+		*st = unix.Statfs_t{Bsize: 4096, Blocks: 1 << 20, Bfree: 1, Bavail: 1}
+		return nil
+	}
+	_, err := b.receive("tiny.cache", b.trusts())
+	var full *NoRoom
+	if !errors.As(err, &full) || CodeOf(err) != "" {
+		t.Errorf("%v; wanted it to say that the disk has no room", err)
+	}
+	b.statfs = nil
+	b.takes("tiny.cache", b.trusts())
 }
 
 func TestADropInGoesOntoAFactoryReleaseThatIsNotPacked(t *testing.T) {

@@ -17,9 +17,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// shelf is where files are that a drop may leave out.
+type shelf struct {
+	have    map[FileInfo]string // of installed releases
+	factory func() (map[FileInfo]string, error)
+	err     error // why the factory release's aren't known
+}
+
+// find is the path of a file; the factory release is asked last.
+func (s *shelf) find(want FileInfo) (string, bool) {
+	if at, ok := s.have[want]; ok || s.factory == nil {
+		return at, ok
+	}
+	more, err := s.factory()
+	s.factory = nil
+	if err != nil {
+		s.err = fmt.Errorf("look for the drop's missing files in the factory release: %v", err) // whatever it is, it isn't the drop's fault
+	}
+	for is, at := range more {
+		if _, ok := s.have[is]; !ok {
+			s.have[is] = at
+		}
+	}
+	at, ok := s.have[want]
+	return at, ok
+}
+
+// Contents are the paths of the release's files by what they are. Those of one that
+// isn't packed are hashed for it.
+func (r *Release) Contents() (map[FileInfo]string, error) {
+	sources, err := r.sources()
+	if err != nil {
+		return nil, err
+	}
+	all := map[FileInfo]string{}
+	for name, at := range sources {
+		var is FileInfo
+		if r.packed {
+			is = r.manifest.Files[name]
+		} else if is, err = hashFile(at); err != nil {
+			return nil, fmt.Errorf("hash the release's files: %w", err)
+		}
+		all[is] = at
+	}
+	return all, nil
+}
+
 // awaited tells by sizes alone what of the drop isn't there, before anything of
 // it is read.
-func (d *incoming) awaited(m *Manifest, names []string, have map[FileInfo]string) error {
+func (d *incoming) awaited(m *Manifest, names []string, have *shelf) error {
 	var total int64
 	var lacking, long []string
 	for _, name := range names {
@@ -32,13 +78,19 @@ func (d *incoming) awaited(m *Manifest, names []string, have map[FileInfo]string
 			err = unread(filepath.Join(d.at, name), err)
 		}
 		var more *Incomplete
-		_, known := have[want]
 		switch {
 		case err != nil && !errors.As(err, &more):
 			return err
 		case err == nil && !info.Mode().IsRegular():
 			return irregular(filepath.Join(d.at, name))
+		case err == nil && info.Size() == want.Size:
+			continue
+		}
+		_, known := have.find(want)
+		switch {
 		case known:
+		case have.err != nil:
+			return have.err
 		case err != nil:
 			lacking = append(lacking, name)
 		case info.Size() < want.Size:

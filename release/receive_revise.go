@@ -75,11 +75,20 @@ func (s *Store) revise(base *Release, d *incomingDropIn) (_ *Release, err error)
 	if err != nil {
 		return nil, err
 	}
+	var room *claim
 	defer func() {
 		if err != nil {
+			room.end()
 			err = errors.Join(err, os.RemoveAll(temp))
 		}
 	}()
+	var size int64
+	for _, is := range d.brings() {
+		size += is.Size
+	}
+	if room, err = s.claim(size); err != nil {
+		return nil, err
+	}
 	sources, err := base.sources()
 	if err != nil {
 		return nil, err
@@ -98,11 +107,11 @@ func (s *Store) revise(base *Release, d *incomingDropIn) (_ *Release, err error)
 		if !kept {
 			continue
 		}
-		if err := s.share(d.ctx, sources[name], filepath.Join(temp, filepath.FromSlash(name)), want); err != nil {
+		if err := s.share(d.ctx, room, sources[name], filepath.Join(temp, filepath.FromSlash(name)), want); err != nil {
 			return nil, err
 		}
 	}
-	r := &Release{Spec: m.Spec, dir: temp, from: d.path(), packed: true, revised: true, manifest: m, raw: raw, temp: temp}
+	r := &Release{Spec: m.Spec, dir: temp, from: d.path(), packed: true, revised: true, manifest: m, raw: raw, temp: temp, room: room, received: true}
 	r.locate()
 	return r, r.readLabels()
 }
@@ -129,12 +138,15 @@ func (d *incomingDropIn) stage(name, to string, want FileInfo) error {
 
 // share stages a file of the base: what is in the store never changes, so that another
 // name for it will do.
-func (s *Store) share(ctx context.Context, from, to string, want FileInfo) error {
+func (s *Store) share(ctx context.Context, room *claim, from, to string, want FileInfo) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
 	if s.holds(from) && os.Link(from, to) == nil {
 		return nil
+	}
+	if err := room.grow(want.Size); err != nil {
+		return err
 	}
 	f, err := os.Open(from)
 	if err != nil {

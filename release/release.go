@@ -49,6 +49,8 @@ type Release struct {
 	raw       []byte // the manifest as it was read, or as it was made
 	signature []byte // of raw; nil: none
 	temp      string // removed by Close
+	room      *claim // ended by Close; nil: none
+	received  bool   // temp is in the store's staging, whose files were verified there
 }
 
 // Open opens a release: a model.yaml, a directory with a manifest.json or a
@@ -253,6 +255,7 @@ func (r *Release) LabelsFor(classes int) ([]string, error) {
 
 // Close removes what Open unpacked. It may be called twice.
 func (r *Release) Close() error {
+	r.room.end()
 	if r.temp == "" {
 		return nil
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sightd/sightd/internal/durable"
 )
 
@@ -24,6 +26,12 @@ import (
 type Store struct {
 	dir string
 	mu  sync.Mutex // from reading a state.json to writing it
+
+	claims struct { // room that is promised
+		mu sync.Mutex
+		n  int64
+	}
+	statfs func(path string, st *unix.Statfs_t) error // nil: the system's
 }
 
 // OpenStore opens the store of a state directory, which may not be there yet.
@@ -56,17 +64,32 @@ func (s *Store) Open(path string) (*Release, error) {
 	if err := s.makeStaging(); err != nil {
 		return nil, s.hint(err)
 	}
+	if f := openArchiveFile(path); f != nil {
+		defer f.Close()
+		r, err := s.OpenArchive(path, f)
+		if err == nil {
+			r.room.end() // all of it is written, and it may stay open for long
+		}
+		return r, err
+	}
 	r, err := open(path, s.staging(), false)
 	return r, s.hint(err)
 }
 
-// OpenArchive is [OpenArchive] in the store's staging.
+// OpenArchive is [OpenArchive] in the store's staging, as far as there is room: a
+// [NoRoom] says where there is none. Install moves the files from there.
 func (s *Store) OpenArchive(name string, from io.Reader) (*Release, error) {
 	if err := s.makeStaging(); err != nil {
 		return nil, s.hint(err)
 	}
-	r, err := OpenArchive(name, from, s.staging())
-	return r, s.hint(err)
+	c := &claim{s: s}
+	r, err := openArchive(name, from, s.staging(), c.grow)
+	if err != nil {
+		c.end()
+		return nil, s.hint(err)
+	}
+	r.room, r.received = c, true
+	return r, nil
 }
 
 // add copies the release to its place.
@@ -79,7 +102,12 @@ func (s *Store) add(r *Release) error {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	if err := r.copyTo(temp); err != nil {
+	if r.received {
+		err = r.moveTo(temp)
+	} else {
+		err = r.copyTo(temp)
+	}
+	if err != nil {
 		return err
 	}
 	if err := os.Chmod(temp, 0o755); err != nil {

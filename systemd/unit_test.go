@@ -4,7 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -94,22 +96,110 @@ func TestUnitLeavesOut(t *testing.T) {
 	}
 }
 
-func TestUserIsMade(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
+// withUser is a root in which the service's user was made.
+func withUser(t *testing.T) (root string) {
+	t.Helper()
+	root = t.TempDir()
 	put(t, filepath.Join(root, "etc/placeholder"), "", 0o644)
-	conf, err := filepath.Abs("sysusers.d/sightd.conf")
+	configure(t, root, "systemd-sysusers", "sysusers.d/sightd.conf")
+	return root
+}
+
+// configure has one of systemd's tools apply a file to a root.
+func configure(t *testing.T, root, tool, conf string, args ...string) {
+	t.Helper()
+	conf, err := filepath.Abs(conf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := run(t, "systemd-sysusers", "--root="+root, conf); err != nil {
+	if out, err := run(t, tool, append([]string{"--root=" + root, conf}, args...)...); err != nil || out != "" && tool == "systemd-tmpfiles" {
 		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// The group of those who bring releases gets to the inbox, and to nothing else.
+func TestInboxIsMadeForItsGroup(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give directories to others")
+	}
+	root := withUser(t)
+	state := filepath.Join(root, "var/lib/sightd")
+	// As a command leaves them that root runs before the service does.
+	if err := os.MkdirAll(filepath.Join(state, "releases/lite0"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	configure(t, root, "systemd-tmpfiles", "tmpfiles.d/sightd.conf", "--create")
+	passwd, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	groups, err := os.ReadFile(filepath.Join(root, "etc/group"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, group := range []string{"video", "render"} {
+	user, group, ota := numberOf(t, passwd, "sightd"), numberOf(t, groups, "sightd"), numberOf(t, groups, "sightd-ota")
+	entries, err := os.ReadDir(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"."}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	for _, name := range names {
+		mode, gid := os.FileMode(0o750), group
+		switch name {
+		case ".":
+			mode = 0o751
+		case "inbox":
+			mode, gid = 0o770|os.ModeSetgid, ota
+		}
+		info, err := os.Stat(filepath.Join(state, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := info.Sys().(*syscall.Stat_t)
+		if info.Mode() != os.ModeDir|mode || int(is.Uid) != user || int(is.Gid) != gid {
+			t.Errorf("%s: mode %v of %d:%d, wanted %v of %d:%d", name, info.Mode(), is.Uid, is.Gid, mode, user, gid)
+		}
+	}
+	if len(names) != 5 {
+		t.Errorf("made %q", names)
+	}
+	unit, err := os.ReadFile("sightd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(unit); !strings.Contains(text, "\nStateDirectoryMode=0751\n") || !strings.Contains(text, "\nUMask=0027\n") {
+		t.Error("the unit gives the state directory other rights")
+	}
+}
+
+// numberOf reads the third field of a line of passwd or group.
+func numberOf(t *testing.T, lines []byte, name string) int {
+	t.Helper()
+	for line := range strings.Lines(string(lines)) {
+		if fields := strings.Split(line, ":"); fields[0] == name {
+			n, err := strconv.Atoi(fields[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no %s in:\n%s", name, lines)
+	return 0
+}
+
+func TestUserIsMade(t *testing.T) {
+	t.Parallel()
+	root := withUser(t)
+	groups, err := os.ReadFile(filepath.Join(root, "etc/group"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range []string{"video", "render", "sightd-ota"} {
 		if !memberOf(string(groups), group, "sightd") {
 			t.Errorf("sightd isn't in the group %s:\n%s", group, groups)
 		}

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,6 +55,22 @@ func TestBadDropsAreRejectedWithOneReason(t *testing.T) {
 		"unknown key": {func(t *testing.T, dir string) {
 			write(t, manifest(dir), strings.Replace(read(t, manifest(dir)), "{", `{"secret-key":1,`, 1))
 		}, release.BadManifest, "isn't what a manifest must be"},
+		"hash in capitals": {func(t *testing.T, dir string) {
+			b := []byte(read(t, manifest(dir)))
+			at := strings.Index(string(b), `"sha256": "`) + len(`"sha256": "`)
+			copy(b[at:], strings.ToUpper(string(b[at:at+64])))
+			write(t, manifest(dir), string(b))
+			fleet.sign(t, dir)
+		}, release.BadManifest, "isn't what a manifest must be"},
+		"more files than a release has": {func(t *testing.T, dir string) {
+			many := manyNamed(t, fleet, 10_001)
+			must(t, os.Rename(manifest(many), manifest(dir)))
+		}, release.BadManifest, "isn't what a manifest must be"},
+		"for other devices": {func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(dir))
+			must(t, os.Rename(packed(t, 2, "golden: golden", "for: {devices: [another]}"), dir))
+			fleet.sign(t, dir)
+		}, release.NotForThisDevice, "another"},
 		"name with ..": {func(t *testing.T, dir string) {
 			write(t, manifest(dir), strings.ReplaceAll(read(t, manifest(dir)), `"labels.txt"`, `"../labels.txt"`))
 		}, release.BadManifest, "isn't what a manifest must be"},
@@ -197,11 +214,33 @@ func TestFilesThatVanishLeaveNothing(t *testing.T) {
 	b := open(t, quick())
 	good := packed(t, 2)
 	for n := range 30 {
-		must(t, os.CopyFS(b.path("drop"), os.DirFS(packed(t, 2, "top: 5", fmt.Sprint("top: ", 1+n%2)))))
+		must(t, os.CopyFS(b.path("drop"), os.DirFS(packed(t, 2, "mean: [127.5]", fmt.Sprintf("mean: [%d]", 126+n%2)))))
 		must(t, os.RemoveAll(b.path("drop")))
 	}
 	must(t, os.Rename(good, b.path("drop")))
 	eventually(t, "the last state is told", func() bool { s := b.result(t, "drop").State; return s == release.Staged || s == release.Rejected })
+}
+
+// What is taken is what was hashed, whatever a writer does at the same time.
+func TestADropThatChangesWhileItIsReadIsTakenWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	o := quick()
+	o.Settle, o.Rescan, o.Patience = time.Millisecond, 5*time.Millisecond, time.Hour
+	b := open(t, o)
+	dir := packed(t, 2)
+	good := read(t, filepath.Join(dir, "model.onnx"))
+	bad := strings.Repeat("x", len(good))
+	must(t, os.Rename(dir, b.path("drop")))
+	for n := range 200 {
+		write(t, b.path("drop", "model.onnx"), []string{good, bad}[n%2])
+	}
+	write(t, b.path("drop", "model.onnx"), good)
+	r := b.wait(t, "drop", release.Staged, "")
+	_, err := b.store.Get(r.Name, release.ID{Number: 2})
+	must(t, err)
+	if b.log.count("drop rejected") > 0 {
+		t.Error("it was rejected on the way")
+	}
 }
 
 func TestAnInboxThatCannotBeWrittenStillDelivers(t *testing.T) {
@@ -225,6 +264,59 @@ func TestAnInboxThatCannotBeWrittenStillDelivers(t *testing.T) {
 // fullDisk has the test program, started anew in a mount namespace of its own,
 // receive the drop named by its argument on a full disk.
 const fullDisk = "INBOX_TEST_FULL_DISK"
+
+// A drop waits for room, which somebody makes.
+func TestADropWaitsForRoomOnTheDisk(t *testing.T) {
+	t.Parallel()
+	if !apart(t) {
+		return
+	}
+	o := quick()
+	o.Rescan = 20 * time.Millisecond
+	b := &box{dir: filepath.Join(t.TempDir(), "inbox"), state: filepath.Join(t.TempDir(), "state")}
+	must(t, errors.Join(os.Mkdir(b.dir, 0o755), os.Mkdir(b.state, 0o755)))
+	must(t, unix.Mount("tmpfs", b.state, "tmpfs", 0, "size=1m"))
+	filling := testenv.Fill(t, b.state)
+	must(t, os.Truncate(filling, 850<<10)) // what is left is kept for the rest
+	must(t, os.Rename(packed(t, 2), b.path("drop")))
+	b.start(t, o)
+	t.Cleanup(func() { b.stop(); _ = unix.Unmount(b.state, unix.MNT_DETACH) })
+	r := b.wait(t, "drop", release.Received, "")
+	eventually(t, "why it waits is said", func() bool { r = b.result(t, "drop"); return strings.Contains(r.Reason, "make room there") })
+	before, err := os.Stat(b.path("drop" + ResultSuffix))
+	must(t, err)
+	time.Sleep(5 * o.Rescan)
+	if after, err := os.Stat(b.path("drop" + ResultSuffix)); err != nil || !os.SameFile(before, after) || b.log.count("drop waits") != 1 {
+		t.Errorf("it is said again and again: %v", err)
+	}
+	must(t, os.Remove(filling))
+	b.wait(t, "drop", release.Staged, "")
+}
+
+// apart has a test run once more, in a process with a mount namespace of its own, and
+// is true there.
+func apart(t *testing.T) bool {
+	t.Helper()
+	const variable = "INBOX_TEST_APART"
+	if os.Getenv(variable) == t.Name() {
+		return true
+	}
+	try := exec.Command("true")
+	testenv.OwnMounts(try)
+	if err := try.Run(); err != nil {
+		t.Skipf("no mount namespace to be had here: %v", err)
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), variable+"="+t.Name())
+	testenv.OwnMounts(c)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	} else if _, why, skipped := strings.Cut(string(out), "SKIP: "); skipped {
+		t.Skip(why)
+	}
+	return false
+}
 
 func TestAFullStagingIsNoFaultOfTheDrop(t *testing.T) {
 	t.Parallel()
@@ -256,7 +348,7 @@ func receiveOnFullDisk() int {
 	if err == nil {
 		var root *os.Root
 		if root, err = os.OpenRoot(filepath.Dir(drop)); err == nil {
-			_, _, err = store.Receive(context.Background(), root, filepath.Base(drop), release.Policy{})
+			_, _, err = store.Receive(context.Background(), root, filepath.Base(drop), release.Policy{}, nil)
 		}
 	}
 	fmt.Println(err)

@@ -51,7 +51,7 @@ func filesOf(root *os.Root, name string, alone bool) []string {
 // that serves its model.
 func (i *Inbox) bring(ctx context.Context, root *os.Root, name string, d *drop, result *Result) (*release.Release, error) {
 	if !single(root, name) {
-		rel, m, err := i.o.Store.Receive(ctx, root, name, i.o.Policy)
+		rel, m, err := i.o.Store.Receive(ctx, root, name, i.o.Policy, i.o.Install)
 		if m != nil {
 			result.Name, result.Number = m.Name, m.Release
 		}

@@ -192,7 +192,7 @@ func TestEveryPartOfAnArchiveIsIncomplete(t *testing.T) {
 	defer root.Close()
 	for n := 0; n < len(whole)-16; n += 1 + n/16 {
 		write(t, filepath.Join(dir, "a.tar.zst"), string(whole[:n]))
-		_, _, err := store.Receive(t.Context(), root, "a.tar.zst", release.Policy{Device: "box"})
+		_, _, err := store.Receive(t.Context(), root, "a.tar.zst", release.Policy{Device: "box"}, nil)
 		var more *release.Incomplete
 		if !errors.As(err, &more) || more.Wrong && n > 0 {
 			t.Errorf("%d of %d bytes: %v", n, len(whole), err)

@@ -39,7 +39,10 @@ type Options struct {
 	// giver's, and isn't closed. An Incomplete where none serves yet, a Rejection where
 	// the device has no such model. nil: single files aren't taken.
 	Base func(model string) (*release.Release, error)
-	Log  *slog.Logger
+	// Install gives the options by which Take will install a release of a model, and
+	// may refuse the model; nil: none.
+	Install func(model string) (release.Options, error)
+	Log     *slog.Logger
 
 	// Zero: the usual ones.
 	Settle   time.Duration // a drop is looked at when nothing has happened to it for so long
@@ -48,6 +51,10 @@ type Options struct {
 	Return   time.Duration // a missing directory is looked for so often
 
 	NoEvents bool // the scan alone
+
+	// Of tests alone.
+	wall    func() time.Time // the clock, which may be set; what is due goes by time that passes
+	watcher *watcher         // instead of one of Run's own
 }
 
 const (
@@ -66,18 +73,25 @@ type Inbox struct {
 	refused map[string]Result // by the identity of the content
 	trouble map[string]string // what is wrong with the directory, said once
 
+	woken chan struct{} // capacity 1: releases were told of
+	news  chan struct{} // capacity 1: the status has changed
+
 	mu     sync.Mutex
 	status Status
+	told   map[installed]release.Entry // the latest of each
 }
 
 // drop is what is known of a drop.
 type drop struct {
-	head    string    // of what its manifest looked like
-	files   []string  // that it consists of, by that manifest
-	print   string    // of what all of it looked like
-	touched time.Time // when something last happened to it
-	again   bool      // it is to be looked at although nothing happened
-	wrong   error     // why it is rejected unless something happens; nil: nothing is wrong
+	is      installed              // the release that came of it; none: it wasn't installed
+	hash    string                 // of that release's manifest
+	ends    map[release.State]bool // that were counted
+	head    string                 // of what its manifest looked like
+	files   []string               // that it consists of, by that manifest
+	print   string                 // of what all of it looked like
+	touched time.Time              // when something last happened to it
+	again   bool                   // it is to be looked at although nothing happened
+	wrong   error                  // why it is rejected unless something happens; nil: nothing is wrong
 	said    map[release.Code]bool
 	result  Result
 	unsaid  bool // the result couldn't be written
@@ -89,16 +103,22 @@ func New(o Options) *Inbox {
 	o.Rescan = cmp.Or(o.Rescan, time.Minute)
 	o.Patience = cmp.Or(o.Patience, 10*time.Second)
 	o.Return = cmp.Or(o.Return, time.Second)
+	if o.wall == nil {
+		o.wall = time.Now
+	}
 	return &Inbox{
 		o: o, drops: map[string]*drop{}, due: map[string]time.Time{},
 		refused: map[string]Result{}, trouble: map[string]string{},
-		status: Status{Dir: o.Dir, Rejected: map[release.Code]uint64{}},
+		woken: make(chan struct{}, 1), news: make(chan struct{}, 1), told: map[installed]release.Entry{},
+		status: Status{Dir: o.Dir, Drops: []Result{}, Rejected: map[release.Code]uint64{}, RolledBack: map[release.Code]uint64{}},
 	}
 }
 
 // Run watches until ctx ends.
 func (i *Inbox) Run(ctx context.Context) {
-	i.watch = newWatcher(i.o.NoEvents)
+	if i.watch = i.o.watcher; i.watch == nil {
+		i.watch = newWatcher(i.o.NoEvents)
+	}
 	defer i.watch.close()
 	for ctx.Err() == nil {
 		i.work(ctx)
@@ -112,15 +132,22 @@ func (i *Inbox) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
+		case <-i.woken:
+			i.follow()
 		case e := <-i.watch.events:
 			i.noticed(i.watch.dropOf(i.o.Dir, e))
 		case <-i.watch.errors:
-			// Most likely an overflow: anything may have happened.
-			i.watch.reset()
-			i.scanAt = time.Now().Add(i.o.Settle)
+			i.missed()
 		}
 		timer.Stop()
 	}
+}
+
+// missed has everything looked at and watched anew, since events were lost: most
+// likely the kernel's queue was full, and anything may have happened.
+func (i *Inbox) missed() {
+	i.watch.reset()
+	i.scanAt = time.Now().Add(i.o.Settle)
 }
 
 // noticed puts off the look at a drop to which something happens.
@@ -193,6 +220,7 @@ func (i *Inbox) work(ctx context.Context) {
 		i.look(ctx, root, name)
 	}
 	if scan {
+		i.ask(root)
 		i.say("watch", i.watch.failed)
 	}
 	i.publish()
@@ -261,9 +289,10 @@ func (i *Inbox) say(what string, err error) {
 		i.o.Log.Info("inbox works again", "dir", i.o.Dir)
 	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
 	i.status.Error = ""
 	for _, what := range slices.Sorted(maps.Keys(i.trouble)) {
 		i.status.Error = cmp.Or(i.status.Error, i.trouble[what])
 	}
+	i.mu.Unlock()
+	nudge(i.news)
 }

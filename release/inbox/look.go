@@ -51,7 +51,7 @@ func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
 	}
 	print, newest := fingerprint(root, d.files)
 	print += head
-	now := time.Now()
+	now, wall := time.Now(), i.o.wall()
 	if print != d.print {
 		d.touched, d.again = now, true
 	}
@@ -63,7 +63,7 @@ func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
 	if d.again {
 		d.print, d.again, d.wrong = print, false, nil
 		i.receive(ctx, root, name, d)
-		if age := now.Sub(newest); d.result.State == release.Received && age < racy && age > -racy {
+		if age := wall.Sub(newest); d.result.State == release.Received && age < racy && age > -racy {
 			// It may have changed again within the clock's tick.
 			d.again = true
 			i.due[name] = now.Add(racy)
@@ -84,13 +84,14 @@ func earlier(a, b time.Time) time.Time {
 // receive takes a drop in, as far as it goes.
 func (i *Inbox) receive(ctx context.Context, root *os.Root, name string, d *drop) {
 	result := Result{Drop: name, State: release.Received}
+	d.is, d.hash, d.ends = installed{}, "", map[release.State]bool{}
 	if before, ok := i.refused[release.IdentityOf(root, name)]; ok {
 		before.Drop = name
 		i.tell(root, d, before)
 		return
 	}
-	if d.result.State == "" {
-		i.tell(root, d, result)
+	if d.result.State == "" && !resultThere(root, name) {
+		i.tell(root, d, result) // else this is a start, and what is said there may be so still
 	}
 	rel, err := i.bring(ctx, root, name, d, &result)
 	if err == nil {
@@ -100,8 +101,7 @@ func (i *Inbox) receive(ctx context.Context, root *os.Root, name string, d *drop
 		result.State = release.Received
 		var entry *release.Entry
 		if entry, err = i.o.Take(rel); err == nil {
-			result.State = entry.State
-			i.tell(root, d, result)
+			i.installed(root, d, result, *entry, false)
 			return
 		}
 		if release.CodeOf(err) != "" {
@@ -119,9 +119,7 @@ func (i *Inbox) receive(ctx context.Context, root *os.Root, name string, d *drop
 	case ctx.Err() != nil:
 		d.again = true
 	case errors.As(err, &known):
-		result.State, result.Code, result.Reason = known.Entry.State, known.Entry.Code, known.Entry.Reason
-		result.known = true
-		i.tell(root, d, result)
+		i.installed(root, d, result, known.Entry, true)
 	case errors.As(err, &more):
 		if more.Wrong {
 			d.wrong = more.Final()

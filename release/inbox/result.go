@@ -31,18 +31,23 @@ type Result struct {
 	Name     string        `json:"name,omitempty"`     // of the model; as the drop says, where it was rejected
 	Number   int           `json:"number,omitempty"`   // of the release
 	Revision int64         `json:"revision,omitempty"` // its revision
+	Held     bool          `json:"held,omitempty"`     // it waits for somebody to activate it
+	Degraded bool          `json:"degraded,omitempty"` // it should be rolled back, but there is nothing to go back to
 	Since    time.Time     `json:"since"`
 
-	known bool // it was installed before, so there is no news in it
+	known    bool // it was installed before, so there is no news in it
+	followed bool // the release's state is told by who serves it, too
 }
 
 // Status is what an inbox says of itself.
 type Status struct {
-	Dir      string                  `json:"dir"`
-	Error    string                  `json:"error,omitempty"` // why it isn't read, watched or written
-	Staged   uint64                  `json:"staged"`          // drops that were installed, since the start
-	Rejected map[release.Code]uint64 `json:"rejected"`        // since the start
-	Drops    []Result                `json:"drops"`           // that are there, by name
+	Dir        string                  `json:"dir"`
+	Error      string                  `json:"error,omitempty"` // why it isn't read, watched or written
+	Staged     uint64                  `json:"staged"`          // drops that were installed, since the start
+	Rejected   map[release.Code]uint64 `json:"rejected"`        // at once or later, since the start
+	Confirmed  uint64                  `json:"confirmed"`       // likewise
+	RolledBack map[release.Code]uint64 `json:"rolled_back"`     // likewise
+	Drops      []Result                `json:"drops"`           // that are there, by name
 }
 
 // Status may be called at any time.
@@ -50,7 +55,7 @@ func (i *Inbox) Status() Status {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	s := i.status
-	s.Rejected = maps.Clone(s.Rejected)
+	s.Rejected, s.RolledBack = maps.Clone(s.Rejected), maps.Clone(s.RolledBack)
 	s.Drops = append([]Result{}, s.Drops...)
 	return s
 }
@@ -65,32 +70,55 @@ func (i *Inbox) publish() {
 	}
 	slices.SortFunc(all, func(a, b Result) int { return cmp.Compare(a.Drop, b.Drop) })
 	i.mu.Lock()
-	defer i.mu.Unlock()
+	same := slices.Equal(i.status.Drops, all)
 	i.status.Drops = all
+	i.mu.Unlock()
+	if !same {
+		nudge(i.news)
+	}
+}
+
+// Latest are the results that changed last, the last one first, at most so many.
+func (s Status) Latest(most int) []Result {
+	all := append([]Result{}, s.Drops...)
+	slices.SortStableFunc(all, func(a, b Result) int { return b.Since.Compare(a.Since) })
+	return all[:min(most, len(all))]
 }
 
 // tell makes a result known, once: last by the file beside the drop, so that who
 // waits for that finds it everywhere.
 func (i *Inbox) tell(root *os.Root, d *drop, r Result) {
 	before := d.result
-	if before.State == r.State && before.Code == r.Code && before.Reason == r.Reason && before.Number == r.Number && before.Revision == r.Revision {
+	r.Since, before.known, before.followed = before.Since, r.known, r.followed
+	if before == r {
 		return
 	}
-	r.Since = time.Now().UTC().Truncate(time.Second)
+	r.Since = i.o.wall().UTC().Truncate(time.Second)
 	d.result = r
 	i.log(d, r)
-	i.count(r)
+	i.count(d, r)
 	i.publish()
 	i.write(root, d)
 }
 
-func (i *Inbox) count(r Result) {
-	if r.known {
+// count counts each end of a drop once, whatever its release goes through in
+// between.
+func (i *Inbox) count(d *drop, r Result) {
+	counted := d.ends[r.State]
+	if d.ends == nil {
+		d.ends = map[release.State]bool{}
+	}
+	d.ends[r.State] = true
+	if counted || r.known {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch r.State {
+	case release.Confirmed:
+		i.status.Confirmed++
+	case release.RolledBack:
+		i.status.RolledBack[r.Code]++
 	case release.Staged:
 		i.status.Staged++
 	case release.Rejected:
@@ -106,7 +134,7 @@ func (i *Inbox) log(d *drop, r Result) {
 		attrs = append(attrs, "model", r.Name, "release", r.Number)
 	}
 	switch {
-	case r.known:
+	case r.known, r.followed:
 	case r.State == release.Rejected:
 		i.o.Log.Warn("drop rejected", append(attrs, "code", r.Code, "err", r.Reason)...)
 	case r.State == release.Staged:
