@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sightd/sightd/internal/strict"
+	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/trt"
 )
 
@@ -26,6 +27,7 @@ type engineKey struct {
 	Graph    string          `json:"graph"`             // SHA-256 of the prepared graph
 	Cache    string          `json:"cache,omitempty"`   // SHA-256 of the calibration table beside it
 	Options  json.RawMessage `json:"options,omitempty"` // of the build
+	Import   string          `json:"import,omitempty"`  // SHA-256 of the engine where it was dropped in; empty: any that was built so
 }
 
 // ID names the key's files: 128 bits of its SHA-256, in hex.
@@ -93,7 +95,7 @@ func (s EngineStore) file(key engineKey) string { return filepath.Join(s.Dir, ke
 func keyOf(b Backend, p *Prepared) engineKey {
 	return engineKey{
 		Backend: b.Name(), Identity: b.Identity(), Device: p.Device(),
-		Graph: p.Hash, Cache: p.Cache, Options: p.options(),
+		Graph: p.Hash, Cache: p.Cache, Options: p.options(), Import: p.Import,
 	}
 }
 
@@ -111,13 +113,13 @@ func (s EngineStore) Open(ctx context.Context, b Backend, p *Prepared, progress 
 	key := keyOf(b, p)
 	id := key.ID()
 	path := s.file(key)
-	release := inUse.hold(path)
+	letGo := inUse.hold(path)
 	opened, err := s.open(ctx, b, key, p, path, progress)
 	if err != nil {
-		release()
+		letGo()
 		return nil, err
 	}
-	opened.ID, opened.Path, opened.release = id, path, release
+	opened.ID, opened.Path, opened.release = id, path, letGo
 	return opened, nil
 }
 
@@ -137,6 +139,9 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 			return nil, fmt.Errorf("load the stored engine %s: %w", path, lerr)
 		}
 		err = lerr
+	}
+	if p.Import != "" { // the release is this engine, and no other
+		return nil, &release.Rejection{Code: release.WrongEngine, Err: fmt.Errorf("the engine that was dropped in can't be used: %w", err)}
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		if s.Damaged != nil {

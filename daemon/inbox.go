@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
@@ -23,8 +24,41 @@ func (d *Daemon) newInbox() *inbox.Inbox {
 	}
 	return inbox.New(inbox.Options{
 		Dir: dir, Store: d.store, Policy: d.cfg.Policy(d.opts.Version), Install: d.dropOptions, Log: d.log,
-		Take: func(rel *release.Release) (*release.Entry, error) { return d.take(rel, release.Options{}) },
+		Take: d.takeDrop, Base: d.dropInBase,
 	})
+}
+
+// takeDrop takes a release that came through the inbox.
+func (d *Daemon) takeDrop(rel *release.Release) (*release.Entry, error) {
+	u, err := d.unit(rel.Spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.checkEngine(rel); err != nil {
+		return nil, err
+	}
+	return d.take(rel, release.Options{})
+}
+
+// dropInBase is the release that serves a model, or that would where nothing can:
+// single files go onto it.
+func (d *Daemon) dropInBase(model string) (*release.Release, error) {
+	if _, err := d.unit(model); err != nil {
+		return nil, err
+	}
+	own := d.factories[model]
+	plan, err := d.store.Plan(model, own.number())
+	if err != nil {
+		return nil, err
+	}
+	if len(plan.Serve) == 0 {
+		return nil, &release.Incomplete{Err: &release.Rejection{Code: release.NotForThisRelease, Err: fmt.Errorf(
+			"no release of %s serves yet that a single file could go onto: it waits for one", model)}}
+	}
+	if e := plan.Serve[0]; !e.Factory {
+		return d.store.Get(model, e.ID())
+	}
+	return own.rel, nil
 }
 
 // dropOptions are those by which take installs a drop of a model.

@@ -34,6 +34,9 @@ func (l *life) lives(rel *release.Release) bool { return !rel.Factory && l.d.opt
 
 func (l *life) factory() int { return l.d.factories[l.name].number() }
 
+// policy is what the device takes.
+func (l *life) policy() release.Policy { return l.d.cfg.Policy(l.d.opts.Version) }
+
 // entry is what became of a release so far.
 func (l *life) entry(rel *release.Release) (release.Entry, error) {
 	if !l.lives(rel) {

@@ -30,6 +30,8 @@ type Prepared struct {
 	First         int      // class of the first label
 	Geometry      camera.Geometry
 
+	Import string `json:"-"` // SHA-256 of the engine that was dropped in for it; "": it is built here
+
 	TensorRT *TensorRTPlan `json:",omitempty"` // nil: not for TensorRT
 
 	graph func() (graph, cache []byte, err error) // ONNX; calibration table, nil without one

@@ -18,6 +18,7 @@ func (c *Config) Policy(version string) release.Policy {
 	p := release.Policy{
 		Device: c.Device, Module: Module(), Version: version,
 		RequireSignature: c.Releases.RequireSignature, Revoked: c.Releases.Revoked,
+		AllowUnsignedEngines: c.Releases.AllowUnsignedEngines,
 	}
 	for _, k := range c.Releases.Keys {
 		p.Keys = append(p.Keys, release.TrustedKey{File: k.File, Names: k.Names})

@@ -102,7 +102,7 @@ func (u *unit) risk(rel *release.Release, pr *proof) error {
 
 // openOwn opens a release's engine of the unit's own back end.
 func (u *unit) openOwn(ctx context.Context, store EngineStore, rel *release.Release, pr *proof) (*laneSet, error) {
-	p, err := u.prepare(u.backend, rel)
+	p, err := u.prepareOwn(rel)
 	if err != nil {
 		return nil, err
 	}
@@ -110,10 +110,20 @@ func (u *unit) openOwn(ctx context.Context, store EngineStore, rel *release.Rele
 	if !goesToGPU(err) {
 		return set, err
 	}
-	if p, err = u.prepare(u.backend, rel); err != nil {
+	if p, err = u.prepareOwn(rel); err != nil {
 		return nil, err
 	}
 	return u.openWith(ctx, store, u.backend, rel, p, pr)
+}
+
+// prepareOwn prepares a release for the unit's own back end, with the engine that the
+// release carries, where it does.
+func (u *unit) prepareOwn(rel *release.Release) (*Prepared, error) {
+	p, err := u.prepare(u.backend, rel)
+	if err != nil {
+		return nil, err
+	}
+	return p, u.importEngine(rel, p)
 }
 
 // openSpare makes a release ready to be served by the CPU for the time being.

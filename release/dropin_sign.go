@@ -41,6 +41,19 @@ type Dropped struct {
 // is for the caller to see. Only pre-hashed signatures are taken, which need no
 // file in memory.
 func (p Policy) VerifyDropIn(d Dropped, on Base) (*DropIn, *Signed, error) {
+	says, signed, err := p.readDropIn(d, on)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := says.fits(d, on); err != nil {
+		return nil, nil, err
+	}
+	return says, signed, nil
+}
+
+// readDropIn is what a trusted signer says of a drop-in, whether or not it fits the
+// release.
+func (p Policy) readDropIn(d Dropped, on Base) (*DropIn, *Signed, error) {
 	if err := checkDropInName(d.File, on.Name); err != nil {
 		return nil, nil, rejectf(NotForThisRelease, "a drop-in for %s: %w", on.Name, err)
 	}
@@ -62,9 +75,6 @@ func (p Policy) VerifyDropIn(d Dropped, on Base) (*DropIn, *Signed, error) {
 	says, err := ParseDropIn(signed.Comment)
 	if err != nil {
 		return nil, nil, rejectf(BadSignature, "%s: the signature's trusted comment doesn't say what the file is for: %w; sign it with sightd release sign %s --for %s:%d", d.File, err, d.File, on.Name, on.Release)
-	}
-	if err := says.fits(d, on); err != nil {
-		return nil, nil, err
 	}
 	return says, signed, nil
 }

@@ -82,6 +82,12 @@ func (m *Manifest) validateFiles(f faults) {
 	} else if !semver.IsValid("v" + m.Sightd) {
 		f.Errorf("sightd", "found %q, wanted a version such as %q", m.Sightd, leastSightd)
 	}
+	if m.Revision < 0 || m.Revision > MaxRevision {
+		f.Errorf("revision", "found %d, wanted 0 to %d", m.Revision, int64(MaxRevision))
+	}
+	if m.Revision != 0 && !isSHA256(m.Base) || m.Revision == 0 && m.Base != "" {
+		f.Errorf("base", "found %.80q, wanted 64 lower-case hexadecimal digits with a revision, and none without", m.Base)
+	}
 	if len(m.Files) > maxFiles {
 		f.Errorf("files", "found %d files, wanted at most %d", len(m.Files), maxFiles)
 		return

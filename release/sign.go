@@ -16,6 +16,8 @@ type Policy struct {
 	RequireSignature bool
 	Keys             []TrustedKey
 	Revoked          []string // key ids in hexadecimal digits
+
+	AllowUnsignedEngines bool // where no signature is required: prebuilt engines, which are code, need none either
 }
 
 // TrustedKey is a minisign public key, and the models that it may sign.

@@ -2,8 +2,6 @@ package release
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -75,12 +73,16 @@ func signHashed(key minisign.PrivateKey, message []byte, comment string) ([]byte
 }
 
 // Base is the release as one that drop-ins are made for, none taken yet. What is
-// hashed is the manifest as it was read.
+// hashed is the manifest as it was read; of a revised release it is that of the one
+// that was packed, which all its drop-ins are made for.
 func (r *Release) Base() (Base, error) {
 	m, err := r.Manifest()
 	if err != nil {
 		return Base{}, err
 	}
-	sum := sha256.Sum256(r.raw)
-	return Base{Name: m.Name, Release: m.Release, Manifest: hex.EncodeToString(sum[:])}, nil
+	on := Base{Name: m.Name, Release: m.Release, Manifest: hashOf(r.raw)}
+	if m.Revision > 0 {
+		on.Manifest = m.Base
+	}
+	return on, nil
 }

@@ -35,6 +35,10 @@ type Options struct {
 	// Take gets a whole release that the policy admits, and installs it. It is
 	// closed afterwards. A Rejection is for good; other errors are tried again.
 	Take func(*release.Release) (*release.Entry, error)
+	// Base gives the release that serves a model, on which single files go: it stays the
+	// giver's, and isn't closed. An Incomplete where none serves yet, a Rejection where
+	// the device has no such model. nil: single files aren't taken.
+	Base func(model string) (*release.Release, error)
 	// Install gives the options by which Take will install a release of a model, and
 	// may refuse the model; nil: none.
 	Install func(model string) (release.Options, error)

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,13 +17,17 @@ import (
 
 // look finds out what is to be done about a drop, and does it.
 func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
+	if of := dropOfSidecar(root, name); of != "" {
+		name = of
+	}
 	info, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		i.forget(name)
 		return
 	}
 	archive := strings.HasSuffix(name, release.ArchiveSuffix)
-	if err != nil || !archive && !bare(name) && !info.IsDir() && info.Mode().Type() != fs.ModeSymlink {
+	alone := single(root, name)
+	if err != nil || !archive && !alone && !info.IsDir() && info.Mode().Type() != fs.ModeSymlink {
 		return // some other file
 	}
 	d := i.drops[name]
@@ -38,16 +41,12 @@ func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
 	if d.unsaid {
 		i.write(root, d)
 	}
-	if bare(name) && info.Mode().IsRegular() {
-		i.reject(root, d, name, Result{}, errBare)
-		return
-	}
 	// A manifest is parsed again only where there is another.
 	head, _ := fingerprint(root, []string{name, path.Join(name, release.ManifestName)})
 	if d.head != head {
-		d.head, d.files = head, release.NamedFiles(root, name)
+		d.head, d.files = head, filesOf(root, name, alone)
 	}
-	if !archive {
+	if !archive && !alone {
 		i.watchDirs(root, name, d.files)
 	}
 	print, newest := fingerprint(root, d.files)
@@ -75,14 +74,6 @@ func (i *Inbox) look(ctx context.Context, root *os.Root, name string) {
 	}
 }
 
-var errBare = &release.Rejection{Code: release.Unsupported, Err: errors.New(
-	"this version takes no caches, models and engines by themselves: pack a release with the new file, with a higher number; what hasn't changed may be left out of its directory")}
-
-// bare is whether a name is that of one file of a release.
-func bare(name string) bool {
-	return slices.Contains([]string{".cache", ".onnx", ".engine"}, path.Ext(name))
-}
-
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {
 		return b
@@ -102,10 +93,7 @@ func (i *Inbox) receive(ctx context.Context, root *os.Root, name string, d *drop
 	if d.result.State == "" && !resultThere(root, name) {
 		i.tell(root, d, result) // else this is a start, and what is said there may be so still
 	}
-	rel, m, err := i.o.Store.Receive(ctx, root, name, i.o.Policy, i.o.Install)
-	if m != nil {
-		result.Name, result.Number = m.Name, m.Release
-	}
+	rel, err := i.bring(ctx, root, name, d, &result)
 	if err == nil {
 		defer rel.Close()
 		result.State = release.Verified
@@ -134,7 +122,7 @@ func (i *Inbox) receive(ctx context.Context, root *os.Root, name string, d *drop
 		i.installed(root, d, result, known.Entry, true)
 	case errors.As(err, &more):
 		if more.Wrong {
-			d.wrong = err
+			d.wrong = more.Final()
 		}
 		result.Code, result.Reason = release.CodeOf(err), err.Error()
 		i.tell(root, d, result)
