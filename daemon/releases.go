@@ -212,6 +212,21 @@ func (d *Daemon) factoryNumbers() map[string]int {
 	return numbers
 }
 
+// entries is what is known of a model's releases, by number and revision: those in the
+// store, and the factory release unless the store has one of its number.
+func (d *Daemon) entries(name string) ([]release.Entry, error) {
+	all, err := d.store.List(name)
+	if err != nil {
+		return nil, err
+	}
+	n := d.factories[name].number()
+	i, found := slices.BinarySearchFunc(all, release.ID{Number: n}, func(e release.Entry, id release.ID) int { return e.ID().Compare(id) })
+	if n > 0 && !found {
+		all = slices.Insert(all, i, release.Entry{Number: n, State: release.Confirmed, Factory: true})
+	}
+	return all, nil
+}
+
 // Releases returns what is installed and what became of it.
 func (d *Daemon) Releases() (*release.Status, error) {
 	s, err := d.store.Status(d.factoryNumbers())
