@@ -122,7 +122,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 	if err := d.newClient(); err != nil {
 		return nil, err
 	}
-	d.metrics = newMetrics(d.Status)
+	d.metrics = newMetrics(d.Status, d.entries)
 	for _, c := range cfg.Cameras {
 		cam, err := d.newCamera(c)
 		if err != nil {

@@ -46,6 +46,9 @@ func (d *Daemon) handler() http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		for _, name := range degraded(d.Status()) {
+			fmt.Fprintln(w, name, "is degraded") // and serves, so nobody is to be sent elsewhere
+		}
 	})
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.Status()) })
 	mux.HandleFunc("GET /api/v1/releases", d.serveReleases)

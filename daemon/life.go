@@ -3,8 +3,10 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sightd/sightd/mqtt"
@@ -18,6 +20,35 @@ type life struct {
 	d    *Daemon
 	name string
 	boot string // this boot of the machine
+
+	mu         sync.Mutex
+	rejected   map[release.Code]uint64 // releases, since the start
+	rolledBack map[release.Code]uint64
+}
+
+// count counts a release that was left: whoever had the store note it calls this, once.
+func (l *life) count(state release.State, code release.Code) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch state {
+	case release.Rejected:
+		if l.rejected == nil {
+			l.rejected = map[release.Code]uint64{}
+		}
+		l.rejected[code]++
+	case release.RolledBack:
+		if l.rolledBack == nil {
+			l.rolledBack = map[release.Code]uint64{}
+		}
+		l.rolledBack[code]++
+	}
+}
+
+// counts are the releases that were rejected and rolled back since the start, by code.
+func (l *life) counts() (rejected, rolledBack map[release.Code]uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.rejected), maps.Clone(l.rolledBack)
 }
 
 // bootID tells this boot of the machine from others.
@@ -82,6 +113,7 @@ func (l *life) recover() {
 	for _, e := range changed {
 		l.d.log.Error("the process before crashed with a release that wasn't confirmed", "model", l.name,
 			"release", e.ID(), "state", e.State, "code", e.Code, "err", e.Reason)
+		l.count(e.State, e.Code)
 		l.tell(e)
 	}
 }
@@ -159,6 +191,8 @@ func (l *life) reject(rel *release.Release, why error) {
 	})
 	if err != nil {
 		l.d.log.Error("note that the release is rejected", "model", l.name, "release", rel.ID(), "err", err)
+	} else if l.lives(rel) {
+		l.count(release.Rejected, release.CodeOf(why))
 	}
 	l.prune()
 }
@@ -177,6 +211,7 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 	case err != nil:
 		return to, err
 	default:
+		l.count(release.RolledBack, code)
 		l.d.log.Error("release rolled back", "model", l.name, "release", rel.ID(), "to", to.ID(), "code", code, "err", reason)
 	}
 	if e, eerr := l.entry(rel); eerr == nil {

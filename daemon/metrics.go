@@ -16,7 +16,7 @@ type metrics struct {
 	age      *prometheus.HistogramVec
 }
 
-func newMetrics(status func() Status) *metrics {
+func newMetrics(status func() Status, entries func(model string) ([]release.Entry, error)) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		infer: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -28,14 +28,21 @@ func newMetrics(status func() Status) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 12),
 		}, []string{"camera", "model"}),
 	}
-	m.registry.MustRegister(m.infer, m.age, statusCollector{status},
+	m.registry.MustRegister(m.infer, m.age, statusCollector{status, entries},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// statusCollector gives the numbers of Status as metrics.
-type statusCollector struct{ status func() Status }
+// statusCollector gives the numbers of Status, and the states of each model's releases,
+// as metrics.
+type statusCollector struct {
+	status  func() Status
+	entries func(model string) ([]release.Entry, error)
+}
+
+// mostReleases is how many releases of a model the metrics tell of: the newest.
+const mostReleases = 20
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("sightd_"+name, help, labels, nil)
@@ -60,6 +67,11 @@ var (
 	descEstimate    = desc("engine_build_estimate_seconds", "What the build that is under way takes, by earlier ones; 0 where that isn't known.", "model")
 	descDamaged     = desc("engine_damaged_total", "Stored engines that couldn't be used and were built again.", "model")
 	descTensorRT    = desc("tensorrt_errors_total", "Errors that TensorRT logged, beside those of builds.")
+	descRelease     = desc("release_state", "1 for the state of each of the model's newest 20 releases.", "model", "release", "state")
+	descRolledBack  = desc("release_rollbacks_total", "Releases that were rolled back.", "model", "code")
+	descRejected    = desc("releases_rejected_total", "Installed releases that were rejected.", "model", "code")
+	descDegraded    = desc("model_degraded", "1 while the release that serves should be left, with none to go back to.", "model")
+	descProbation   = desc("probation_served_seconds", "Probation that the release that serves has behind it; missing where it is on none.", "model")
 	descDrops       = desc("inbox_drops_total", "Drops that were staged, rejected, confirmed or rolled back, each once for each of these.", "state", "code")
 	descInboxOK     = desc("inbox_ok", "1 while the inbox can be read, watched and written.")
 	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
@@ -72,7 +84,8 @@ func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descReady, descBuildInfo, descCaptured, descDropped, descRestarts, descCamErrors, descOnline, descClassified,
 		descModelErrors, descServing, descCoverage, descBuild,
-		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT, descDrops, descInboxOK, descConnected, descPublished, descQueued, descLost,
+		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT,
+		descRelease, descRolledBack, descRejected, descDegraded, descProbation, descDrops, descInboxOK, descConnected, descPublished, descQueued, descLost,
 	} {
 		ch <- d
 	}
@@ -98,7 +111,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range s.Models {
 		count(descClassified, m.Frames, m.Name)
 		count(descModelErrors, m.Errors, m.Name)
-		gauge(descServing, truth(m.State == modelServing), m.Name, releaseText(m.Release))
+		gauge(descServing, truth(m.State == modelServing), m.Name, releaseText(release.ID{Number: m.Release, Revision: m.Revision}))
 		gauge(descCoverage, m.Coverage, m.Name)
 		if m.Engine != nil {
 			gauge(descBuild, m.Engine.Build, m.Name)
@@ -114,6 +127,23 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descElapsed, b.Elapsed, m.Name)
 		gauge(descEstimate, b.Estimate, m.Name)
 		count(descDamaged, m.Damaged, m.Name)
+		for code, n := range m.RolledBack {
+			count(descRolledBack, n, m.Name, string(code))
+		}
+		for code, n := range m.Rejected {
+			count(descRejected, n, m.Name, string(code))
+		}
+		gauge(descDegraded, truth(m.Degraded), m.Name)
+		if m.Probation != nil {
+			gauge(descProbation, m.Probation.Served, m.Name)
+		}
+		// Where the store can't be read, /api/v1/releases has the reason; the other
+		// numbers are told all the same.
+		if all, err := c.entries(m.Name); err == nil {
+			for _, e := range all[max(len(all)-mostReleases, 0):] {
+				gauge(descRelease, 1, m.Name, e.ID().String(), string(e.State))
+			}
+		}
 	}
 	count(descTensorRT, s.TensorRTErrors)
 	if s.Inbox != nil {

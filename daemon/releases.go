@@ -183,6 +183,9 @@ func (d *Daemon) activate(name string, id release.ID) error {
 		return err
 	}
 	d.log.Info("release activated", "model", name, "release", id)
+	if e, err := u.life.entry(rel); err == nil {
+		u.life.tell(e)
+	}
 	u.offer(rel)
 	return nil
 }
@@ -215,6 +218,21 @@ func (d *Daemon) factoryNumbers() map[string]int {
 		numbers[name] = f.number()
 	}
 	return numbers
+}
+
+// entries is what is known of a model's releases, by number and revision: those in the
+// store, and the factory release unless the store has one of its number.
+func (d *Daemon) entries(name string) ([]release.Entry, error) {
+	all, err := d.store.List(name)
+	if err != nil {
+		return nil, err
+	}
+	n := d.factories[name].number()
+	i, found := slices.BinarySearchFunc(all, release.ID{Number: n}, func(e release.Entry, id release.ID) int { return e.ID().Compare(id) })
+	if n > 0 && !found {
+		all = slices.Insert(all, i, release.Entry{Number: n, State: release.Confirmed, Factory: true})
+	}
+	return all, nil
 }
 
 // Releases returns what is installed and what became of it.

@@ -26,7 +26,8 @@ type scripted struct {
 	refuse error // of preparing
 	// building is called for each build, the first being 1; nil builds at once.
 	building func(ctx context.Context, n int, progress func(BuildProgress)) error
-	waiting  func() // called by each Wait; may be nil
+	waiting  func()            // called by each Wait; may be nil
+	closing  func(release int) // called by each Close of an engine; may be nil
 
 	mu     sync.Mutex
 	each   map[int]error         // of running, by release
@@ -87,8 +88,8 @@ func (b *scripted) Load(p *Prepared, stored []byte) (Engine, error) {
 	}
 	b.loads++
 	b.open++
-	number := 0
-	_, _ = fmt.Sscanf(string(stored), "lite0 %d", &number)
+	name, number := "", 0
+	_, _ = fmt.Sscanf(string(stored), "%s %d", &name, &number)
 	return &scriptedEngine{release: number, scripted: b, size: p.Width * p.Height * 3, classes: p.Classes, batch: p.Batch}, nil
 }
 
@@ -228,6 +229,9 @@ func (e *scriptedEngine) Wait(binding Binding) error {
 }
 
 func (e *scriptedEngine) Close() error {
+	if e.closing != nil {
+		e.closing(e.release)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.fault(e.busy > 0, "closed while it runs")

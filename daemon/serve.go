@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/ort"
+	"github.com/sightd/sightd/release"
 )
 
 // newClient makes the MQTT client, to the embedded broker where no other is
@@ -237,6 +238,7 @@ func health(s, before Status, over time.Duration) mqtt.Health {
 
 		Temperatures: temperatures(),
 	}
+	h.Degraded = degraded(s)
 	h.Outbox = mqtt.OutboxHealth{
 		Durability: s.MQTT.Durability, Queued: s.MQTT.Queued, Bytes: s.MQTT.Bytes,
 		Oldest: s.MQTT.Oldest, Reconnects: s.MQTT.Reconnects,
@@ -271,6 +273,9 @@ func statusLine(s Status) string {
 	if !s.MQTT.Connected {
 		line += ", no MQTT session"
 	}
+	for _, name := range slices.Backward(degraded(s)) {
+		line = name + " is degraded; " + line
+	}
 	for _, m := range s.Models {
 		if m.Build != nil && m.Build.NextTry == nil {
 			line = fmt.Sprintf("building %s: %s; %s", m.Name, m.Build, line)
@@ -279,9 +284,19 @@ func statusLine(s Status) string {
 	return line
 }
 
-func releaseText(n int) string {
-	if n == 0 {
+// degraded are the models whose releases should be left, with none to go back to.
+func degraded(s Status) (names []string) {
+	for _, m := range s.Models {
+		if m.Degraded {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+func releaseText(id release.ID) string {
+	if id == (release.ID{}) {
 		return ""
 	}
-	return strconv.Itoa(n)
+	return id.String()
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/release/inbox"
 )
 
@@ -53,8 +54,12 @@ type ModelStatus struct {
 	Builds    builds           `json:"engine_builds"`       // since the start, by outcome: ok, failed, crashed, cancelled
 	Damaged   uint64           `json:"engines_damaged"`     // stored engines that had to be built again, since the start
 	Proof     *ProofStatus     `json:"proof,omitempty"`     // of the release that was proven last, since the start
-	Frames    uint64           `json:"frames"`              // classified since the start
-	Errors    uint64           `json:"errors"`              // frames that the engine failed on
+	// Releases that were left since the start, by code.
+	Rejected   map[release.Code]uint64 `json:"releases_rejected,omitempty"` // installed ones; what was refused before that is in Inbox
+	RolledBack map[release.Code]uint64 `json:"rollbacks,omitempty"`
+
+	Frames uint64 `json:"frames"` // classified since the start
+	Errors uint64 `json:"errors"` // frames that the engine failed on
 }
 
 // ProbationStatus is how far the probation of a release is.

@@ -41,10 +41,15 @@ func (u *unit) sayServing(rel *release.Release) {
 	u.saying.Lock()
 	defer u.saying.Unlock()
 	r := mqtt.Release{State: string(release.Serving)}
-	if e, err := u.life.entry(rel); err == nil && !e.Factory {
+	e, err := u.life.entry(rel)
+	if err == nil && !e.Factory {
 		r.State, r.Code = string(e.State), string(e.Code)
 	}
 	u.mu.Lock()
+	if err == nil && e.Degraded && !u.status.Degraded { // by a process before this one
+		u.status.Degraded = true
+		u.failure, u.failed = degradedBy(rel, e.Code, e.Reason), rel.Spec.Release
+	}
 	r.Reason = u.reason()
 	if u.status.Interim && u.failure != "" && u.failed == rel.Spec.Release && u.build == nil {
 		r.Phase = modelFailed // the back end's engine is
@@ -98,10 +103,14 @@ func (u *unit) confirmed(rel *release.Release) {
 func (u *unit) degrade(rel *release.Release, code release.Code, reason string) {
 	u.mu.Lock()
 	u.status.Degraded = true
-	u.failure, u.failed = fmt.Sprintf("release %s is degraded (%s): %s", rel.ID(), code, reason), rel.Spec.Release
+	u.failure, u.failed = degradedBy(rel, code, reason), rel.Spec.Release
 	u.mu.Unlock()
 	u.sayServing(rel)
 	u.stir()
+}
+
+func degradedBy(rel *release.Release, code release.Code, reason string) string {
+	return fmt.Sprintf("release %s is degraded (%s): %s", rel.ID(), code, reason)
 }
 
 // giveUp notes that there is no release at all to serve.
@@ -167,5 +176,6 @@ func (u *unit) Status() ModelStatus {
 		s.Frames += w.frames.Load()
 	}
 	s.Errors, s.Damaged = u.errors.Load(), u.damaged.Load()
+	s.Rejected, s.RolledBack = u.life.counts()
 	return s
 }

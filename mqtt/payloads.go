@@ -80,6 +80,7 @@ type Health struct {
 	Drops        Drops              `json:"drops"`
 	Temperatures map[string]float64 `json:"temperatures"` // °C, by thermal zone
 	Outbox       OutboxHealth       `json:"outbox"`
+	Degraded     []string           `json:"degraded,omitempty"` // models whose release should be left, with none to go back to
 }
 
 // Rates are a camera's frames a second over the last period.
