@@ -27,7 +27,7 @@ func TestWhatAFullDiskKeepsFromBeingNotedIsDoneWhenThereIsRoom(t *testing.T) {
 		"reject":   {func(s *story) error { return s.Reject("tiny", id(4), ProofFailed, "") }, "3,2,factory||2 confirmed,3 serving,4 rejected proof-failed"},
 		"hold":     {func(s *story) error { return s.Hold("tiny", id(4), "manual") }, "3,2,factory|4|2 confirmed,3 serving,4 staged held"},
 		"remove":   {func(s *story) error { return s.Remove("tiny", id(4), 1) }, "3,2,factory||2 confirmed,3 serving"},
-		"activate": {func(s *story) error { return s.Activate("tiny", id(2)) }, "3,factory|4,2|2 staged,3 serving,4 staged"},
+		"activate": {func(s *story) error { return s.Activate("tiny", id(2)) }, "3,2,factory|4,2|2 confirmed,3 serving,4 staged"},
 		"roll back": {func(s *story) error {
 			_, err := s.RollBack("tiny", id(3), 1, Crashed, "why")
 			return err
