@@ -94,6 +94,13 @@ generate: test-deps ## Generate the code for ONNX's format again.
 test: build test-deps lint check-generated ## Everything that has to hold: linters and all tests, with the race detector and OpenCV's memory counted.
 	@go tool gotestsum --format pkgname-and-test-fails -- -race -tags $(TAGS),matprofile $(TESTFLAGS) ./...
 
+# Whoever wants fewer, or those of another run: KILLS=… SEED=…
+KILLS ?= 1000
+SEED ?= 0
+.PHONY: kill-test
+kill-test: build test-deps ## Kill the daemon KILLS times (1000) in the midst of what it does with releases, for half an hour.
+	go test -timeout 0 -run '^TestAKillAtAnyMomentLeavesAWholeReleaseServing$$' -v . -kill.n $(KILLS) -kill.seed $(SEED)
+
 .PHONY: lint
 lint: deps ## Formatting, go vet and staticcheck.
 	@unformatted=$$(go tool gofumpt -l .); if [ -n "$$unformatted" ]; then \

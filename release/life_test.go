@@ -62,9 +62,17 @@ func (s *story) confirms(n int) {
 	s.must(s.Confirm("tiny", id(n)))
 }
 
-// wants compares the plan and what became of each release, written as
-// "2,factory|4|2 confirmed,4 staged held".
+// wants compares the plan and what became of each release, as tells has it.
 func (s *story) wants(want string) {
+	s.t.Helper()
+	if diff := cmp.Diff(want, s.tells()); diff != "" {
+		s.t.Error(diff)
+	}
+}
+
+// tells writes the plan and what became of each release as
+// "2,factory|4|2 confirmed,4 staged held".
+func (s *story) tells() string {
 	s.t.Helper()
 	plan, err := s.Plan("tiny", s.factory)
 	s.must(err)
@@ -95,9 +103,7 @@ func (s *story) wants(want string) {
 		}
 		each = append(each, text)
 	}
-	if diff := cmp.Diff(want, ids(plan.Serve)+"|"+ids(plan.Pending)+"|"+strings.Join(each, ",")); diff != "" {
-		s.t.Error(diff)
-	}
+	return ids(plan.Serve) + "|" + ids(plan.Pending) + "|" + strings.Join(each, ",")
 }
 
 func TestAReleaseServesOnceItIsProvenAndIsConfirmedAfterProbation(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sightd/sightd/internal/durable"
 )
 
 // ErrLocked says that another process owns the state directory. The error is a
@@ -39,7 +41,7 @@ type Lock struct{ f *os.File }
 // TakeLock takes the lock of a state directory, which it makes where there is
 // none. It doesn't wait.
 func TakeLock(dir string) (*Lock, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return nil, unwritable(dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)

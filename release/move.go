@@ -1,7 +1,6 @@
 package release
 
 import (
-	"os"
 	"path/filepath"
 
 	"github.com/sightd/sightd/internal/durable"
@@ -9,7 +8,7 @@ import (
 
 // moveTo is copyTo for files that lie verified in the same file system: nothing is
 // written twice. They are gone from where they were.
-func (r *Release) moveTo(dir string) error {
+func (r *Release) moveTo(disk durable.Tree, dir string) error {
 	sources, err := r.sources()
 	if err != nil {
 		return err
@@ -17,16 +16,16 @@ func (r *Release) moveTo(dir string) error {
 	dirs := map[string]bool{dir: true}
 	for name, from := range sources {
 		at := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		if err := durable.MkdirAllOn(disk, filepath.Dir(at), 0o755); err != nil {
 			return err
 		}
 		for d := filepath.Dir(at); d != dir; d = filepath.Dir(d) {
 			dirs[d] = true
 		}
-		if err := syncFile(from); err != nil {
+		if err := disk.SyncFile(from); err != nil {
 			return err
 		}
-		if err := os.Rename(from, at); err != nil {
+		if err := disk.Rename(from, at); err != nil {
 			return err
 		}
 	}
@@ -34,23 +33,14 @@ func (r *Release) moveTo(dir string) error {
 		if b == nil {
 			continue
 		}
-		if err := durable.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+		if err := durable.WriteFileOn(disk, filepath.Join(dir, name), b, 0o644); err != nil {
 			return err
 		}
 	}
 	for d := range dirs {
-		if err := durable.SyncDir(d); err != nil {
+		if err := disk.SyncDir(d); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func syncFile(at string) error {
-	f, err := os.Open(at)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

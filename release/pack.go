@@ -85,7 +85,7 @@ func (r *Release) packDir(out string) error {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	if err := r.copyTo(temp); err != nil {
+	if err := r.copyTo(durable.Disk{}, temp); err != nil {
 		return err
 	}
 	if err := os.Chmod(temp, 0o755); err != nil {
@@ -141,17 +141,17 @@ func (r *Release) WriteArchive(to io.Writer) error {
 }
 
 // copyTo writes the release's files into an empty directory, synced.
-func (r *Release) copyTo(dir string) error {
+func (r *Release) copyTo(disk durable.Tree, dir string) error {
 	dirs := map[string]bool{dir: true}
 	err := r.each(func(name string, _ int64, write func(io.Writer) error) error {
 		at := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		if err := durable.MkdirAllOn(disk, filepath.Dir(at), 0o755); err != nil {
 			return err
 		}
 		for d := filepath.Dir(at); d != dir; d = filepath.Dir(d) {
 			dirs[d] = true
 		}
-		f, err := os.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		f, err := disk.Create(at, 0o644)
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (r *Release) copyTo(dir string) error {
 	})
 	for d := range dirs {
 		if err == nil {
-			err = durable.SyncDir(d)
+			err = disk.SyncDir(d)
 		}
 	}
 	return err

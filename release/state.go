@@ -187,7 +187,10 @@ func (s *Store) change(name string, f func(*modelState) error) error {
 		return err
 	}
 	m.forget(func(id ID) bool { return s.there(name, id) })
-	return s.hint(s.write(name, m))
+	if err := s.write(name, m); err != nil {
+		return unwritable(s.dir, err) // which hint wouldn't see: the temporary file isn't named
+	}
+	return nil
 }
 
 var errSame = errors.New("nothing changed")
@@ -218,7 +221,7 @@ func (s *Store) write(name string, m modelState) error {
 	if err := s.makeDurable(filepath.Dir(s.statePath(name))); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(s.statePath(name), append(b, '\n'), 0o644); err != nil {
+	if err := durable.WriteFileOn(s.tree, s.statePath(name), append(b, '\n'), 0o644); err != nil {
 		return err
 	}
 	return adopt(s.dir, s.statePath(name))

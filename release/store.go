@@ -27,6 +27,9 @@ type Store struct {
 	dir string
 	mu  sync.Mutex // from reading a state.json to writing it
 
+	tree durable.Tree // that is written to
+	sure sync.Map     // directories whose names are known to be durable
+
 	claims struct { // room that is promised
 		mu sync.Mutex
 		n  int64
@@ -43,7 +46,7 @@ func OpenStore(stateDir string) (*Store, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("state_dir: %w", err)
 	}
-	return &Store{dir: stateDir}, nil
+	return &Store{tree: durable.Disk{}, dir: stateDir}, nil
 }
 
 // Clean removes what an interrupted install left in staging.
@@ -53,7 +56,7 @@ func (s *Store) Clean() error {
 		return nil
 	}
 	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(s.staging(), e.Name())))
+		err = errors.Join(err, s.tree.RemoveAll(filepath.Join(s.staging(), e.Name())))
 	}
 	return err
 }
@@ -97,15 +100,15 @@ func (s *Store) add(r *Release) error {
 	if err := s.makeStaging(); err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp(s.staging(), "install-")
+	temp, err := s.tree.MkdirTemp(s.staging(), "install-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temp)
+	defer s.tree.RemoveAll(temp)
 	if r.received {
-		err = r.moveTo(temp)
+		err = r.moveTo(s.tree, temp)
 	} else {
-		err = r.copyTo(temp)
+		err = r.copyTo(s.tree, temp)
 	}
 	if err != nil {
 		return err
@@ -120,7 +123,7 @@ func (s *Store) add(r *Release) error {
 	if err := adopt(s.dir, temp); err != nil {
 		return err
 	}
-	return durable.Rename(temp, at)
+	return durable.RenameOn(s.tree, temp, at)
 }
 
 func (s *Store) makeStaging() error {
@@ -130,21 +133,41 @@ func (s *Store) makeStaging() error {
 	return adopt(s.dir, s.staging())
 }
 
-// makeDurable makes a directory and those above it, each synced in its parent.
+// makeDurable makes a directory below the state directory and those above it, each
+// synced in its parent: also those that somebody else has made.
 func (s *Store) makeDurable(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
+	if _, sure := s.sure.Load(dir); sure {
+		if _, err := os.Stat(dir); err == nil {
+			return nil
+		}
+	}
+	if dir == s.dir {
+		err := durable.MkdirAllOn(s.tree, dir, 0o755)
+		if err == nil { // it may have been made by somebody who didn't sync it
+			err = s.tree.SyncDir(filepath.Dir(dir))
+		}
+		if err == nil || errors.Is(err, fs.ErrPermission) { // where not even reading is allowed
+			s.sure.Store(dir, true)
+			return nil
+		}
+		return err
 	}
 	if err := s.makeDurable(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := s.tree.Mkdir(dir, 0o755); err == nil {
+		err = adopt(s.dir, dir)
+		if err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := adopt(s.dir, dir); err != nil {
+	if err := s.tree.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(dir))
+	s.sure.Store(dir, true)
+	return nil
 }
 
 // hint adds the way out to errors of the state directory's disk. Those of what a
@@ -217,14 +240,17 @@ func (s *Store) discard(name string, id ID) error {
 	if err := s.makeStaging(); err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp(s.staging(), "discard-")
+	temp, err := s.tree.MkdirTemp(s.staging(), "discard-")
 	if err != nil {
 		return err
 	}
-	if err := durable.Rename(at, filepath.Join(temp, "release")); err != nil {
-		return errors.Join(err, os.RemoveAll(temp))
+	if err := durable.RenameOn(s.tree, at, filepath.Join(temp, "release")); err != nil {
+		// Where it was renamed and that may not last, none of its files is to be missing
+		// when it is back: Clean removes them.
+		_ = s.tree.Remove(temp)
+		return err
 	}
-	return os.RemoveAll(temp)
+	return s.tree.RemoveAll(temp)
 }
 
 func (s *Store) staging() string { return filepath.Join(s.dir, "staging") }
