@@ -32,14 +32,14 @@ func tiny(parts ...string) string {
 const tinyFirst = 101
 
 // tinySpec writes a model.yaml of tiny, without golden images, which the scripted back
-// end knows nothing of.
+// end knows nothing of. Each number has an engine of its own.
 func tinySpec(t *testing.T, number int) string {
 	t.Helper()
 	b, err := os.ReadFile(tiny("model.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	change := []string{"release: 1", fmt.Sprintf("release: %d", number), "golden: golden\n", ""}
+	change := []string{"release: 1", fmt.Sprintf("release: %d", number), "golden: golden\n", fmt.Sprintf("coverage: %.3f\n", 1-float64(number)/1000)}
 	for _, f := range []string{"net.onnx", "calib.cache", "names.txt"} {
 		change = append(change, ": "+f, ": "+tiny(f))
 	}
@@ -231,7 +231,7 @@ func TestWhatBecomesOfOneModelsReleaseDoesNotTouchTheOther(t *testing.T) {
 	if m := all.Models[0]; m.Name != "lite0" || m.Serving != 1 || len(m.Releases) != 3 {
 		t.Errorf("release status: %+v", m)
 	}
-	if m := all.Models[1]; m.Name != "tiny" || m.Serving != tinyFirst || m.Confirmed != 1 || len(m.Releases) != 2 {
+	if m := all.Models[1]; m.Name != "tiny" || m.Serving != tinyFirst || m.Confirmed != tinyFirst || len(m.Releases) != 2 {
 		t.Errorf("release status: %+v", m)
 	}
 	metrics := get(t, "http://"+s.c.HTTP.Listen+"/metrics")
