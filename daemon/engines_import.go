@@ -80,13 +80,16 @@ func (k engineKey) differs(wanted engineKey) string {
 	return strings.Join(parts, "; ")
 }
 
-// compact is JSON without blanks.
+// compact is JSON as the key's ID takes it: without blanks, and escaped alike.
 func compact(raw json.RawMessage) string {
-	var b bytes.Buffer
-	if json.Compact(&b, raw) != nil {
+	if len(raw) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(raw)
+	if err != nil {
 		return string(raw)
 	}
-	return b.String()
+	return string(b)
 }
 
 // droppedEngine is the engine that a release was revised with; nil: none.
