@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sightd/sightd/internal/durable"
 	"github.com/sightd/sightd/internal/testenv"
 )
 
@@ -74,7 +75,7 @@ func installOnEachSize() int {
 			fmt.Println("no namespace:", err)
 			return 1
 		}
-		s := &Store{dir: dir, statfs: roomy}
+		s := &Store{dir: dir, statfs: roomy, tree: durable.Disk{}}
 		r, _, err := s.Receive(context.Background(), root, filepath.Base(drop), Policy{}, nil)
 		if err == nil {
 			_, err = s.Install(r, Policy{}, Options{})
