@@ -113,17 +113,18 @@ class Answer:
     time: float  # seconds since 1970
     seq: int
     release: int
+    engine: str
 
     @classmethod
     def of(cls, raw):
         e = json.loads(raw)
         at = datetime.datetime.fromisoformat(e["time"].replace("Z", "+00:00")).timestamp()
-        return cls(at, e["data"]["frame"]["seq"], e["data"]["model"]["release"])
+        return cls(at, e["data"]["frame"]["seq"], e["data"]["model"]["release"], e["data"]["model"]["engine"])
 
 
 class Releases:
-    """Makes releases of a model, each with an engine of its own: one scale of its
-    calibration cache differs from the one before by the least that it can."""
+    """Makes releases of a model, each with an engine of its own: the scales
+    of its calibration cache differ from those before by the least that they can."""
 
     def __init__(self, folder, model):
         shutil.rmtree(folder, ignore_errors=True)
@@ -138,9 +139,8 @@ class Releases:
         """Packs the next release and returns its file."""
         self.number += 1
         self.yaml.write_text(re.sub(r"(?m)^release:.*$", f"release: {self.number}", self.yaml.read_text()))
-        scale = re.search(r"(?m)^(?!input\b)\S.*: ([0-9a-f]{8})$", self.scales)
-        other = f"{int(scale[1], 16) + self.number:08x}"
-        self.cache.write_text(self.scales[:scale.start(1)] + other + self.scales[scale.end(1):])
+        # All, since the graph leaves out those that are between fused layers.
+        self.cache.write_text(re.sub(r"(?m)(?<=: )[0-9a-f]{8}$", lambda s: f"{int(s[0], 16) + self.number:08x}", self.scales))
         out = self.folder / "release.tar.zst"
         out.unlink(missing_ok=True)
         run("release", "pack", self.folder / "model", "-o", out)
@@ -233,6 +233,8 @@ def judged(answers, quiet, spans, memory):
         change += [b.time - a.time for a, b in zip(part, part[1:]) if a.release != b.release]
     if len(change) != len(spans):
         raise RuntimeError(f"{len(spans)} releases were confirmed, but the events changed {len(change)} times from one to another")
+    if len({a.engine for a in answers}) <= len(spans):
+        raise RuntimeError("releases had the same engine as others, so nothing was built")
     steps = [b.seq - a.seq for a, b in zip(answers, answers[1:])]
     return Measured(statistics.median(still), max(still), pauses, change,
                     sum(s - 1 for s in steps if s > 1), sum(s < 1 for s in steps), [], memory)
