@@ -15,6 +15,7 @@ import calibration
 import machine
 import models
 import report
+import swap
 from programs import ROOT, WORK, Daemon, baseline, broker, median, say, sightd
 
 DEMO = ROOT / "demo/lite0"
@@ -178,10 +179,24 @@ def flat(_):
     ])
 
 
+def swaps(options):
+    """The pauses of many swaps of releases, beside restarts."""
+    return swap.section(WORK / "swap", options.swaps)
+
+
+def swapped(_):
+    """Whether memory stays as it is over many swaps."""
+    return swap.memory(WORK / "swap")
+
+
 SECTIONS = {
     "machine": where, "pipeline": pipeline, "python": python, "int8": int8,
     "calibration": calibration.calibration, "calibrated": calibration.accuracy, "start": start, "flat": flat,
+    "swap": swaps, "swapped": swapped,
 }
+
+
+LONGER = {"flat", "swapped"}  # with --long alone
 
 
 def measure(name, options):
@@ -195,21 +210,22 @@ def measure(name, options):
 
 def chosen(options):
     """The sections that are asked for; the machine's always."""
-    names = set(options.only.split(",")) if options.only else set(SECTIONS) - {"flat"}
+    names = set(options.only.split(",")) if options.only else set(SECTIONS) - LONGER
     if names - set(SECTIONS):
         sys.exit(f"bench: --only: no {', '.join(sorted(names - set(SECTIONS)))}: want {', '.join(SECTIONS)}")
     if options.long:
-        names.add("flat")
+        names |= LONGER
     return [n for n in SECTIONS if n in names | {"machine"}]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", metavar="NAMES", help=f"of {', '.join(SECTIONS)}, with commas between")
-    parser.add_argument("--long", action="store_true", help=f"flat too: memory over {LONG} frames, for many minutes")
+    parser.add_argument("--long", action="store_true", help=f"flat and swapped too: memory over {LONG} frames and {swap.LATE} swaps, for many minutes")
     parser.add_argument("--seconds", type=float, default=4, help="length of a measurement (4)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, which take both sides in turn (5)")
     parser.add_argument("--starts", type=int, default=5, help="starts of the daemon, of each kind (5)")
+    parser.add_argument("--swaps", type=int, default=100, help="swaps of releases, with each kind of source (100)")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="write the report there too")
     parser.add_argument("--update", type=pathlib.Path, metavar="FILE", help="put it between the marks of this file too")
     return parser.parse_args()

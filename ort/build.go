@@ -20,6 +20,7 @@ func Build(graph []byte, out string, o Options) (err error) {
 		return errNotOpen
 	}
 	defer func() {
+		trim()
 		if err != nil {
 			os.Remove(out)
 			err = fmt.Errorf("onnx runtime: build: %w", err)

@@ -40,6 +40,7 @@ func (s *session) close() {
 // Runtime or for a processor with other features, is refused with an error that
 // says so.
 func Load(stored []byte, o Options) (*Engine, error) {
+	defer trim() // of what engines before it left
 	if !isOpen() {
 		return nil, errNotOpen
 	}
