@@ -52,6 +52,8 @@ func stateOf(e release.Entry) string {
 	switch {
 	case e.Factory:
 		return "factory"
+	case e.Gone:
+		return state + ", files removed"
 	case e.Held:
 		return state + ", held"
 	case e.Degraded:

@@ -88,7 +88,14 @@ func doing(s *daemon.Status, name string, id release.ID) string {
 		return ""
 	}
 	for _, m := range s.Models {
-		if m.Name == name && (m.Release == id.Number || build != nil) {
+		if m.Name != name {
+			continue
+		}
+		serves := m.Release == id.Number && m.Revision == id.Revision
+		if p := m.Probation; serves && p != nil && m.Reason == "" {
+			return fmt.Sprintf("on probation: %.0f s of %.0f s", p.Served, p.Of)
+		}
+		if serves || build != nil {
 			return firstLine(m.Reason)
 		}
 	}

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"strings"
@@ -212,7 +214,11 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 		return to, err
 	default:
 		l.count(release.RolledBack, code)
-		l.d.log.Error("release rolled back", "model", l.name, "release", rel.ID(), "to", to.ID(), "code", code, "err", reason)
+		level, why := slog.LevelError, "err"
+		if code == release.ByHand {
+			level, why = slog.LevelWarn, "reason"
+		}
+		l.d.log.Log(context.Background(), level, "release rolled back", "model", l.name, "release", rel.ID(), "to", to.ID(), "code", code, why, reason)
 	}
 	if e, eerr := l.entry(rel); eerr == nil {
 		l.tell(e)

@@ -153,7 +153,7 @@ func (u *unit) serve(set *laneSet) {
 	}
 	u.mu.Unlock()
 	attrs := []any{
-		"model", u.name, "release", spec.Release, "precision", p.Precision,
+		"model", u.name, "release", rel.ID(), "precision", p.Precision,
 		"backend", set.backend.Name(), "device", s.Engine.Device, "interim", set.interim, "stored", e.Stored,
 		"build", e.Build.Round(time.Millisecond), "load", e.Load.Round(time.Millisecond),
 	}

@@ -108,7 +108,7 @@ func (w *building) end(err error) {
 	u.build = nil
 	u.status.Builds[outcome]++
 	u.mu.Unlock()
-	u.log.Info("built", "model", u.name, "release", w.rel.Spec.Release, "backend", w.backend,
+	u.log.Info("built", "model", u.name, "release", w.rel.ID(), "backend", w.backend,
 		"outcome", outcome, "took", time.Since(w.began).Round(time.Millisecond))
 	u.stir()
 }

@@ -16,19 +16,19 @@ func (u *unit) noSpare(rel *release.Release, err error) {
 	u.mu.Lock()
 	u.failure, u.failed = err.Error(), rel.Spec.Release
 	u.mu.Unlock()
-	u.log.Error("nothing serves meanwhile", "model", u.name, "release", rel.Spec.Release, "err", err)
+	u.log.Error("nothing serves meanwhile", "model", u.name, "release", rel.ID(), "err", err)
 }
 
 // fail says why a release isn't served, and when it is tried again; nil is
 // never, since the release itself is to blame. Where the CPU stands in, it is
 // the back end's engine alone that isn't there.
 func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool) {
-	attrs := []any{"model", u.name, "release", rel.Spec.Release, "err", err}
+	attrs := []any{"model", u.name, "release", rel.ID(), "err", err}
 	u.mu.Lock()
 	if u.status.State != modelServing {
 		u.status.State = modelFailed
 	}
-	u.failure, u.failed = fmt.Sprintf("release %d: %v", rel.Spec.Release, err), rel.Spec.Release
+	u.failure, u.failed = fmt.Sprintf("release %s: %v", rel.ID(), err), rel.Spec.Release
 	u.status.Build = nil
 	never := again == nil || again.parked && again.next.IsZero()
 	u.refused = again != nil && never && final(err)

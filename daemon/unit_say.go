@@ -17,7 +17,7 @@ func (u *unit) state(state string, rel *release.Release, attrs ...any) {
 		u.status.State, u.status.Release = state, rel.Spec.Release
 	}
 	u.mu.Unlock()
-	u.log.Info(state, append([]any{"model", u.name, "release", rel.Spec.Release}, attrs...)...)
+	u.log.Info(state, append([]any{"model", u.name, "release", rel.ID()}, attrs...)...)
 	u.say(rel, mqtt.Release{Phase: state})
 }
 
@@ -27,7 +27,7 @@ func (u *unit) say(rel *release.Release, r mqtt.Release) {
 	u.saying.Lock()
 	defer u.saying.Unlock()
 	u.mu.Lock()
-	if u.status.State == modelServing && u.status.Release == rel.Spec.Release {
+	if u.status.State == modelServing && u.status.Release == rel.Spec.Release && u.status.Revision == rel.ID().Revision {
 		r.State = string(release.Serving) // by the CPU
 	}
 	r.Reason = u.reason()

@@ -9,6 +9,7 @@ import (
 const (
 	Crashed    Code = "crashed"    // sightd did, with the release's engine
 	ByHand     Code = "by-hand"    // somebody asked for it
+	Removed    Code = "removed"    // by hand
 	Superseded Code = "superseded" // another release serves, which came later
 )
 

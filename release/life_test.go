@@ -306,7 +306,7 @@ func TestWhatIsNeededIsNotRemoved(t *testing.T) {
 		}
 	}
 	s.must(s.Remove("tiny", id(4), 1))
-	s.wants("3,2,factory||2 confirmed,3 serving")
+	s.wants("3,2,factory||2 confirmed,3 serving,4 rejected removed")
 	if left, _ := os.ReadDir(s.staging()); len(left) > 0 {
 		t.Error("staging holds", left)
 	}
@@ -379,4 +379,40 @@ func TestAConfirmedReleaseThatIsAskedForNeedsNoProbation(t *testing.T) {
 	s.must(s.Proven("tiny", id(2), 0))
 	s.must(s.Serve("tiny", id(2), 1, "boot"))
 	s.wants("2,3,factory||2 confirmed,3 confirmed")
+}
+
+func TestARemovedReleaseMayBeInstalledAgainWhereSomebodyAsks(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 1, 2)
+	s.confirms(2)
+	s.installs(3)
+	s.must(s.Proven("tiny", id(3), 0))
+	s.must(s.Remove("tiny", id(3), 1))
+	var known *Installed
+	if _, err := s.Install(opened(t, numbered(t, 3)), takesAll, Options{}); !errors.As(err, &known) {
+		t.Error("a drop that still lies there comes again:", err)
+	}
+	if _, err := s.Install(opened(t, numbered(t, 3)), takesAll, Options{Asked: true}); err != nil {
+		t.Error(err)
+	}
+	s.wants("2,factory|3|2 confirmed,3 staged")
+}
+
+func TestRejectedReleasesPushNoneOutThatARollBackGoesTo(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 1, 2)
+	s.confirms(2)
+	s.installs(3)
+	s.confirms(3)
+	for n := 4; n < 8; n++ {
+		s.installs(n)
+		s.must(s.Reject("tiny", id(n), "proof-failed", ""))
+	}
+	_, err := s.Prune("tiny", 0, 1)
+	s.must(err)
+	to, err := s.RollBack("tiny", id(3), 1, ByHand, "")
+	s.must(err)
+	if to.ID() != id(2) {
+		t.Errorf("it went to %v", to)
+	}
 }

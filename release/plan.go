@@ -76,7 +76,7 @@ func (s *Store) there(name string, id ID) bool {
 
 // Prune removes the files of releases that are of no use any more, but for as many of
 // the newest as are kept: of the rejected and rolled back, of those that newer ones
-// have replaced, and of the confirmed before the last. What became of them stays
+// have replaced, and of the confirmed before those that a roll-back goes to. What became of them stays
 // known.
 func (s *Store) Prune(name string, keep int, factory int) (pruned []ID, err error) {
 	s.mu.Lock()
@@ -85,13 +85,21 @@ func (s *Store) Prune(name string, keep int, factory int) (pruned []ID, err erro
 	if err != nil {
 		return nil, err
 	}
-	last := ID{}
-	if back := s.backs(name, m, factory); len(back) > 0 && !back[0].Factory {
-		last = back[0].ID()
+	// The last confirmed one, and, where that serves, the one before it: a roll-back by
+	// hand goes there.
+	var needed []ID
+	for _, e := range s.backs(name, m, factory) {
+		if e.Factory {
+			break
+		}
+		needed = append(needed, e.ID())
+		if e.ID() != m.Serving {
+			break
+		}
 	}
 	var old []Entry
 	for _, e := range m.Releases {
-		useful := e.ID() == m.Serving || e.ID() == last || e.State.pending() && e.Code != Superseded
+		useful := e.ID() == m.Serving || slices.Contains(needed, e.ID()) || e.State.pending() && e.Code != Superseded
 		if !useful && s.there(name, e.ID()) {
 			old = append(old, e)
 		}

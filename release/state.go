@@ -48,6 +48,8 @@ type Entry struct {
 	Asked    bool      `json:"asked,omitempty"`    // it was activated by somebody, who isn't to wait for `releases.activate`
 	Degraded bool      `json:"degraded,omitempty"` // it should be rolled back, but there is nothing to go back to
 
+	Gone bool `json:"gone,omitempty"` // its files are removed; of what Status tells alone
+
 	Manifest string  `json:"manifest,omitempty"`       // SHA-256 of its manifest.json
 	Over     int     `json:"over,omitempty"`           // number of the factory release that it was preferred to
 	Trial    string  `json:"trial,omitempty"`          // the boot in which a process has its engine loaded and isn't sure of it

@@ -57,6 +57,9 @@ func (s *Store) modelStatus(name string, factory int) (ModelStatus, error) {
 		m.Confirmed, m.Revised = back[0].Number, back[0].Revision
 	}
 	entries := slices.Clone(state.Releases)
+	for i := range entries {
+		entries[i].Gone = entries[i].State != Verified && !s.there(name, entries[i].ID())
+	}
 	if factory > 0 {
 		entries = append(entries, Entry{Number: factory, State: Confirmed, Factory: true})
 		slices.SortStableFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Number, b.Number) })

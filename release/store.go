@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -226,9 +227,21 @@ func (s *Store) Remove(name string, id ID, factory int) error {
 		if err := s.discard(name, id); err != nil {
 			return s.hint(err)
 		}
-		m.drop(id)
+		// What became of it stays known, so that a drop of it that still lies there isn't
+		// new, and the very same one may be installed again.
+		e.State, e.Code, e.Reason, e.Since = removedFrom(e.State), Removed, "removed by hand", now()
+		e.Held, e.Asked, e.Trial = false, false, ""
+		m.Confirmed = slices.DeleteFunc(m.Confirmed, func(c ID) bool { return c == id })
 		return nil
 	})
+}
+
+// removedFrom is the state of a removed release: what came to an end keeps its.
+func removedFrom(s State) State {
+	if s.pending() || s == Serving {
+		return Rejected
+	}
+	return s
 }
 
 // discard removes a release's files, at once also for who is looking.
