@@ -160,7 +160,7 @@ func TestReleasesOfAStoppedDaemonAreChanged(t *testing.T) {
 	wantSaid(on("remove", "tiny", "2"), "release 2 of tiny is removed")
 
 	wantRefusal(t, on("show", "tiny", "2"), 1, "release 2 of tiny is not installed: `sightd release list -c FILE tiny`")
-	wantRefusal(t, on("activate", "tiny", "2"), 1, "release 2 of tiny is not installed")
+	wantRefusal(t, on("activate", "tiny", "2"), 1, "release 2 of tiny is not in the store any more: install it again")
 	wantRefusal(t, on("remove", "tiny", "2"), 1, "release 2 of tiny is not installed")
 	wantRefusal(t, on("list", "large"), 1, `there is no model "large"`, `["tiny"]`)
 	wantRefusal(t, on("rollback", "large"), 1, `there is no model "large"`)

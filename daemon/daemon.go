@@ -172,7 +172,7 @@ func (d *Daemon) newUnit(m ModelConfig, b Backend, boot string) *unit {
 		name: m.Name, backend: b, batch: max(int(d.cfg.Inference.Batch), 1), precision: d.opts.precision, placement: m.Placement,
 		pace:    cmp.Or(d.opts.pace, usualPace),
 		engines: EngineStore{Dir: filepath.Join(d.cfg.StateDir, "engines"), Log: d.log},
-		offers:  make(chan *release.Release, 1),
+		offers:  make(chan *release.Release, maxOffers),
 		orders:  make(chan order),
 		kept:    make(chan struct{}),
 		broken:  make(chan *laneSet, 1),

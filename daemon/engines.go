@@ -60,6 +60,7 @@ type EngineStore struct {
 	Dir     string
 	Log     *slog.Logger
 	Insist  bool           // builds also what failed a moment ago
+	Loading func() error   // called before an engine is loaded, which its error prevents; may be nil
 	Absent  func()         // called by Open where there is no engine that works, before one is built; may be nil
 	Damaged *atomic.Uint64 // counts stored engines that couldn't be used; may be nil
 }
@@ -129,6 +130,9 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 		if err := p.limits(info.Report); err != nil {
 			return nil, err
 		}
+		if err := s.mayLoad(); err != nil {
+			return nil, err
+		}
 		start := time.Now()
 		e, lerr := b.Load(p, stored)
 		if lerr == nil {
@@ -167,6 +171,10 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 			s.succeeded(path)
 			return nil, err
 		}
+		if err := s.mayLoad(); err != nil {
+			s.succeeded(path)
+			return nil, err
+		}
 		start = time.Now()
 		if e, err = b.Load(p, stored); err != nil {
 			err = &unloadable{err}
@@ -181,6 +189,14 @@ func (s EngineStore) open(ctx context.Context, b Backend, key engineKey, p *Prep
 		return nil, err
 	}
 	return nil, s.failed(path, err)
+}
+
+// mayLoad asks whoever opens the engine.
+func (s EngineStore) mayLoad() error {
+	if s.Loading == nil {
+		return nil
+	}
+	return s.Loading()
 }
 
 func opened(e Engine, info engineInfo, stored bool, loading time.Time) *OpenedEngine {

@@ -159,6 +159,16 @@ func (l *life) try(rel *release.Release) error {
 	return l.d.store.Try(l.name, rel.ID(), l.boot)
 }
 
+// settle notes that no process runs the release's engine any more.
+func (l *life) settle(rel *release.Release) {
+	if !l.lives(rel) {
+		return
+	}
+	if err := l.d.store.Settle(l.name, rel.ID()); err != nil {
+		l.d.log.Warn("note that the release's engine doesn't run", "model", l.name, "release", rel.ID(), "err", err)
+	}
+}
+
 func (l *life) built(rel *release.Release) error {
 	return l.note(rel, func(id release.ID) error { return l.d.store.Built(l.name, id) })
 }

@@ -346,19 +346,20 @@ func TestReleasesWaitForTheWindow(t *testing.T) {
 	night := time.Date(2026, 11, 29, 2, 0, 0, 0, time.UTC)
 	e := release.Entry{State: release.Staged}
 	for name, c := range map[string]struct {
-		e            release.Entry
-		now          time.Time
-		needed       bool
-		build, serve time.Time
+		e      release.Entry
+		now    time.Time
+		needed bool
+		waits  bool
+		serve  time.Time
 	}{
-		"at noon":              {e, noon, false, night, night},
-		"at night":             {e, night, false, time.Time{}, time.Time{}},
-		"nothing serves":       {e, noon, true, night, time.Time{}},
-		"it was asked for":     {release.Entry{State: release.Staged, Asked: true}, noon, false, time.Time{}, time.Time{}},
-		"it was proven before": {release.Entry{State: release.Proven}, noon, false, time.Time{}, night},
+		"at noon":              {e, noon, false, true, night},
+		"at night":             {e, night, false, true, time.Time{}},
+		"nothing serves":       {e, noon, true, true, time.Time{}},
+		"it was asked for":     {release.Entry{State: release.Staged, Asked: true}, noon, false, false, time.Time{}},
+		"it was proven before": {release.Entry{State: release.Proven}, noon, false, true, night},
 	} {
-		if at := w.buildAt(c.e, c.now); !at.Equal(c.build) {
-			t.Errorf("%s: it is built at %v", name, at)
+		if waits := w.waits(c.e); waits != c.waits {
+			t.Errorf("%s: it waits: %v", name, waits)
 		}
 		if at, held := w.activate(c.e, c.now, c.needed); !at.Equal(c.serve) || held {
 			t.Errorf("%s: it serves at %v, held %v", name, at, held)
@@ -384,4 +385,30 @@ func TestACrashOnProbationRollsBackAtTheNextStart(t *testing.T) {
 	s.start()
 	s.wait(2, release.RolledBack, release.Crashed)
 	s.goesOn(1)
+}
+
+func TestAReleaseOnProbationThatMakesRoomIsNotBlamedForSilence(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *Config, _ *scripted) { c.Releases.Probation = seconds(3600) })
+	s.install(2)
+	s.wait(2, release.Serving, "")
+	s.goesOn(2)
+	s.backend.oneAtATime()
+	s.install(3)
+	s.wait(3, release.Serving, "")
+	s.goesOn(3)
+	if e, _ := s.entryOf(2); e.State != release.Proven || e.Code != release.Superseded {
+		t.Errorf("2 is %s %s", e.State, e.Code)
+	}
+}
+
+func TestReleasesThatComeAtOnceAreTriedByTheirNumbersAndNoneIsLost(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	s.backend.failRelease(5, errScripted)
+	s.install(5)
+	s.install(4)
+	s.wait(5, release.Rejected, release.ProofFailed)
+	s.wait(4, release.Confirmed, "")
+	s.goesOn(4)
 }

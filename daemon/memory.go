@@ -42,6 +42,7 @@ func availableBelow(proc, cgroups string) (int64, bool) {
 		// A group's limit holds for those within.
 		for dir := filepath.Join(cgroups, group); strings.HasPrefix(dir, cgroups); dir = filepath.Dir(dir) {
 			limit, used := number(filepath.Join(dir, "memory.max")), number(filepath.Join(dir, "memory.current"))
+			used -= fileCache(filepath.Join(dir, "memory.stat"))
 			if limit > 0 && (!known || limit-used < have) {
 				have, known = max(limit-used, 0), true
 			}
@@ -69,4 +70,20 @@ func meminfo(proc, key string) (bytes int64, known bool) {
 		}
 	}
 	return 0, false
+}
+
+// fileCache is how many bytes of files a control group holds in memory that the kernel
+// gives up where they are wanted.
+func fileCache(stat string) int64 {
+	b, err := os.ReadFile(stat)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "inactive_file "); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+			return n
+		}
+	}
+	return 0
 }

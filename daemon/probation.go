@@ -58,7 +58,8 @@ func (u *unit) tally() tally {
 	t := tally{failed: u.faults.Load()}
 	for i, w := range u.watches {
 		t.answered += w.frames.Load()
-		t.offered += u.views[i].camera.Status().Captured
+		s := u.views[i].camera.Status()
+		t.offered += s.Captured - s.Skipped // by the camera's fps
 	}
 	return t
 }
@@ -179,6 +180,9 @@ func (k *keeper) goBack() {
 		k.u.log.Error("what was rolled back to can't be opened", "model", k.u.name, "err", err)
 	}
 	k.wanted = append(k.wanted, planned(nil, trusted)...)
+	if len(trusted) == 0 && k.current != nil {
+		k.u.degrade(k.current.rel, release.Crashed, "what it was rolled back to can't be opened")
+	}
 }
 
 // order is somebody's wish to leave a release.

@@ -81,8 +81,8 @@ func (pr *proof) golden(ctx context.Context, e *OpenedEngine, p *Prepared, rel *
 // live gives the set's engine frames of the cameras. What serves classifies all of
 // them too, so they are answered whatever this engine makes of them.
 func (pr *proof) live(ctx context.Context, set *laneSet) error {
-	if pr == nil || pr.skip || !pr.beside || pr.limits.Frames == 0 {
-		return nil
+	if pr == nil || pr.skip || pr.limits.Frames == 0 || pr.u.Status().State != modelServing {
+		return nil // else something serves, be it since a moment ago
 	}
 	pr.u.state(modelProving, set.rel, "with", "the cameras' frames")
 	wake := make(chan struct{}, 1)
@@ -140,7 +140,8 @@ func (l *live) measure() {
 	r := &l.report
 	r.latency = quartile(slices.Clone(r.runs))
 	serving, n := l.u.recent.median(l.since)
-	if l.memory > 0 && n >= leastMeasure && l.limits.Latency > 0 {
+	// A frame's share of a batch says nothing of how long a run takes.
+	if l.memory > 0 && n >= leastMeasure && l.limits.Latency > 0 && l.set.batch == 1 {
 		r.serving = serving
 		r.budget = max(time.Duration(float64(serving)*l.limits.Latency), serving+latencySlack)
 	}

@@ -58,10 +58,10 @@ func FindRelease(m *release.ModelStatus, id release.ID) (*release.Entry, error) 
 	var factory *release.Entry
 	for i := range m.Releases {
 		e := &m.Releases[i]
-		if e.ID() == id && !e.Factory {
+		if e.ID() == id && !e.Factory && !(e.Gone && e.Code == release.Removed) {
 			return e, nil
 		}
-		if e.ID() == id {
+		if e.ID() == id && e.Factory {
 			factory = e
 		}
 	}

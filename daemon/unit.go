@@ -30,7 +30,7 @@ type unit struct {
 	views     []view
 	watches   []*watch // by view
 	runner    *runner
-	offers    chan *release.Release // capacity 1: the newest to go over to
+	offers    chan *release.Release // to go over to, of capacity maxOffers
 	orders    chan order            // to leave what serves
 	kept      chan struct{}         // closed when nobody takes orders any more
 	broken    chan *laneSet         // capacity 1: the set that serves, once its engine fails on and on
@@ -80,15 +80,26 @@ type unit struct {
 	build   *building   // nil: none is under way
 }
 
-// offer has the unit go over to a release when it is ready. It never waits; of
-// several that wait, the latest counts. One caller at a time.
+// maxOffers is how many releases wait for the keeper at most, while it is busy.
+const maxOffers = 32
+
+// offer has the unit go over to a release when it is ready. It never waits: where too many
+// wait, the oldest is left for the next start, which finds it in the store. One caller
+// at a time.
 func (u *unit) offer(rel *release.Release) {
-	select {
-	case old := <-u.offers:
-		old.Close()
-	default:
+	for {
+		select {
+		case u.offers <- rel:
+			return
+		default:
+		}
+		select {
+		case old := <-u.offers:
+			u.log.Warn("too many releases at once: one waits for the next start", "model", u.name, "release", old.ID())
+			old.Close()
+		default:
+		}
 	}
-	u.offers <- rel
 }
 
 // run serves the best of the releases that can be, until ctx

@@ -27,6 +27,9 @@ func (k *keeper) came(ctx context.Context, o outcome) {
 	k.work = nil
 	k.cancel()
 	wanted := slices.Contains(k.wanted, a)
+	if o.err != nil {
+		k.u.life.settle(a.rel) // its engine doesn't run any more
+	}
 	switch {
 	case o.err == nil && !wanted: // it was ready before it could be cancelled
 		o.set.Close()
@@ -60,14 +63,14 @@ func (k *keeper) restored(a *attempt, set *laneSet) {
 func (k *keeper) promote(a *attempt, set *laneSet) {
 	e, err := k.u.life.entry(a.rel)
 	if err == nil {
-		at, held := k.when.activate(e, time.Now(), k.current == nil && !a.gap)
+		at, held := k.when.activate(e, time.Now(), k.current == nil && !a.gap || k.current != nil && k.current.interim && k.current.rel == a.rel)
 		if e.Held || held || at.After(time.Now()) {
 			set.Close()
 			if held && !e.Held {
 				err = k.u.life.hold(a.rel, "releases.activate is manual: `sightd release activate` has it serve")
 			}
 			if err == nil && !at.IsZero() {
-				a.window = at
+				a.windowed = true
 				k.u.log.Info("release is proven and waits", "model", k.u.name, "release", a.rel.ID(), "until", at)
 				return
 			}
@@ -147,7 +150,7 @@ func (k *keeper) awaits(a *attempt) bool {
 		k.drop(func(b *attempt) bool { return b == a })
 		return true
 	case at.After(time.Now()):
-		a.window, a.gap = at, true
+		a.windowed, a.gap = true, true
 		return true
 	}
 	return false
@@ -163,9 +166,12 @@ func (k *keeper) giveRoom() {
 	if !slices.ContainsFunc(k.wanted, func(a *attempt) bool { return a.rel == set.rel }) {
 		k.wanted = append(k.wanted, &attempt{rel: set.rel, trusted: true})
 	}
-	k.u.idle()
 	k.u.runner.vacate()
-	k.current, k.sound = nil, false
+	k.u.idle()
+	if k.trial != nil {
+		k.u.life.probation(set.rel, k.trial.served)
+	}
+	k.current, k.trial, k.sound = nil, nil, false
 }
 
 // broke is told that the engine of a set fails on and on. A release on probation is

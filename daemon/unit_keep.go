@@ -47,7 +47,7 @@ type attempt struct {
 	gap      bool // what serves is closed before its engine is loaded
 	failures int
 	next     time.Time // not before
-	window   time.Time // not before either, as long as something serves
+	windowed bool      // in the window alone, as long as something serves
 	parked   bool      // no try in this process would go better; next is the next one's, zero: none
 }
 
@@ -88,7 +88,7 @@ func (k *keeper) schedule(a *attempt) {
 		return
 	}
 	if e, err := k.u.life.entry(a.rel); err == nil {
-		a.window = k.when.buildAt(e, time.Now())
+		a.windowed = k.when.waits(e)
 	}
 }
 
@@ -143,7 +143,12 @@ func (k *keeper) begin(ctx context.Context) {
 	if a.gap {
 		k.giveRoom()
 	}
+	risk := k.u.risk(a.rel, pr) // noted here, so that none is after rest
 	go func() {
+		if risk != nil {
+			k.outcomes <- outcome{nil, risk, false}
+			return
+		}
 		set, err := k.u.open(ctx, a.rel, pr, interim)
 		k.outcomes <- outcome{set, err, false}
 	}()
@@ -182,8 +187,8 @@ func (k *keeper) due() <-chan time.Time {
 
 // at is when an attempt is to be made.
 func (k *keeper) at(a *attempt) time.Time {
-	if k.current != nil && a.window.After(a.next) {
-		return a.window
+	if now := time.Now(); k.current != nil && a.windowed && !k.when.window.Contains(now) {
+		return k.when.window.Next(now) // by the clock as it is now
 	}
 	return a.next
 }
@@ -207,16 +212,23 @@ func (k *keeper) despair() bool {
 // offered has a release tried before all others; those that served stay to fall back
 // on until one serves.
 func (k *keeper) offered(rel *release.Release) {
-	if k.work != nil && !k.back && !k.work.gap {
+	a := &attempt{rel: rel}
+	k.schedule(a)
+	same := func(a *attempt) bool { return a.rel.ID() == rel.ID() && !a.rel.Factory }
+	k.drop(func(a *attempt) bool { return a.trusted && k.sound || same(a) })
+	e, err := k.u.life.entry(rel)
+	asked := err == nil && e.Asked
+	at := slices.IndexFunc(k.wanted, func(b *attempt) bool { return asked || b.trusted || b.rel.ID().Compare(rel.ID()) < 0 })
+	if at < 0 {
+		at = len(k.wanted)
+	}
+	comes := slices.Index(k.wanted, k.work) >= at || k.work != nil && !slices.Contains(k.wanted, k.work)
+	k.wanted = slices.Insert(k.wanted, at, a)
+	if k.work != nil && comes && !k.back && !k.work.gap && !(k.work.trusted && k.current == nil) {
 		k.u.log.Info("a newer release comes first", "model", k.u.name, "release", k.work.rel.ID(), "newer", rel.ID())
 		k.cancel()
 		k.late = true
 	}
-	same := func(a *attempt) bool { return a.rel.ID() == rel.ID() && !a.rel.Factory }
-	k.drop(func(a *attempt) bool { return a.trusted && k.sound || same(a) })
-	a := &attempt{rel: rel}
-	k.schedule(a)
-	k.wanted = slices.Insert(k.wanted, 0, a)
 }
 
 // drop lets go of attempts, and of their releases.
@@ -240,7 +252,7 @@ func (k *keeper) close(a *attempt) {
 
 // stop ends what is under way.
 func (k *keeper) stop() {
-	var served time.Duration
+	served := time.Duration(-1) // as it was noted
 	if k.trial != nil {
 		served = k.trial.served
 	}

@@ -64,9 +64,6 @@ func onCPU(w dla.Wish, why string) string {
 // and interim isn't nil, it gets a set of the CPU's before, or the reason why there is none.
 func (u *unit) open(ctx context.Context, rel *release.Release, pr *proof, interim func(*laneSet, error)) (*laneSet, error) {
 	u.state(modelPreparing, rel)
-	if err := u.risk(rel, pr); err != nil {
-		return nil, err
-	}
 	store, spare := u.engines, func() {}
 	if interim != nil {
 		spare = sync.OnceFunc(func() { interim(u.openSpare(ctx, rel, pr)) })
@@ -147,12 +144,32 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release, pr *proof) (
 	return set, nil
 }
 
+// oneLoads is held while an engine is loaded and warmed.
+var oneLoads sync.Mutex
+
 func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *release.Release, p *Prepared, pr *proof) (*laneSet, error) {
-	if err := pr.fits(); err != nil {
-		return nil, err
+	// Only one engine is loaded and warmed at a time, so that what the process grows by
+	// is that one's. Building is another matter, and no engine of other releases has to be closed for it.
+	var before int64
+	loading := false
+	loaded := sync.OnceFunc(func() {
+		if loading {
+			oneLoads.Unlock()
+		}
+	})
+	defer loaded()
+	store.Loading = func() error {
+		if err := pr.fits(); err != nil {
+			return err
+		}
+		if !loading {
+			oneLoads.Lock()
+			loading = true
+		}
+		before = resident()
+		return nil
 	}
 	w := &building{unit: u, rel: rel, backend: b.Name()}
-	before := resident()
 	e, err := store.Open(ctx, b, p, w.progress)
 	w.end(err)
 	if err != nil {
@@ -168,6 +185,7 @@ func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *
 		err = ctx.Err()
 	}
 	memory := max(resident()-before, e.Size)
+	loaded()
 	if err == nil {
 		err = pr.golden(ctx, e, p, rel)
 	}

@@ -28,12 +28,16 @@ func (w when) activate(e release.Entry, now time.Time, needed bool) (at time.Tim
 	return time.Time{}, false
 }
 
-// buildAt is when a release may be built and proven; zero: now.
-func (w when) buildAt(e release.Entry, now time.Time) time.Time {
-	if !w.build || e.Asked || e.State == release.Proven || w.window.Contains(now) {
-		return time.Time{}
+// waits is whether a release is built and proven, or served once it is proven, in the
+// window alone.
+func (w when) waits(e release.Entry) bool {
+	if e.Asked {
+		return false
 	}
-	return w.window.Next(now)
+	if e.State == release.Proven {
+		return w.policy == "window"
+	}
+	return w.build
 }
 
 // Next is when the window begins next after now.

@@ -3,6 +3,7 @@ package release
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // The codes of releases that were good enough to be installed.
@@ -29,8 +30,14 @@ func (s *Store) with(name string, id ID, f func(*modelState, *Entry) error) erro
 }
 
 func (e *Entry) become(state State, code Code, reason string) {
+	if len(reason) > maxReason { // all of them together have to fit into state.json
+		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
+	}
 	e.State, e.Code, e.Reason, e.Since = state, code, reason, now()
 }
+
+// maxReason is the most bytes of a reason that are kept.
+const maxReason = 2000
 
 // Built notes that a staged release has an engine.
 func (s *Store) Built(name string, id ID) error {
@@ -70,9 +77,21 @@ func (s *Store) Try(name string, id ID, boot string) error {
 	})
 }
 
+// Settle notes that the process runs the release's engine no more, and hasn't ended by it.
+func (s *Store) Settle(name string, id ID) error {
+	return s.change(name, func(m *modelState) error {
+		e := m.find(id)
+		if e == nil || e.Trial == "" {
+			return errSame
+		}
+		e.Trial = ""
+		return nil
+	})
+}
+
 // Rest notes that no process runs any engine of the model that it isn't sure of, as
 // when the service stops in order. served are the seconds of its probation that the
-// serving release has behind it.
+// serving release has behind it; negative, it stays as it was noted.
 func (s *Store) Rest(name string, served float64) error {
 	return s.change(name, func(m *modelState) error {
 		changed := false
@@ -81,7 +100,7 @@ func (s *Store) Rest(name string, served float64) error {
 			if e.Trial != "" {
 				e.Trial, changed = "", true
 			}
-			if e.ID() == m.Serving && e.State == Serving && e.Served != served {
+			if e.ID() == m.Serving && e.State == Serving && served >= 0 && e.Served != served {
 				e.Served, changed = served, true
 			}
 		}

@@ -416,3 +416,32 @@ func TestRejectedReleasesPushNoneOutThatARollBackGoesTo(t *testing.T) {
 		t.Errorf("it went to %v", to)
 	}
 }
+
+func TestACrashIsTheFaultOfTheReleaseOfWhichLessIsKnown(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 1, 2)
+	s.serves(2)
+	s.installs(3)
+	s.must(s.Try("tiny", id(3), "boot 1"))
+	_, err := s.Recover("tiny", 1, "boot 1")
+	s.must(err)
+	s.wants("2,factory|3|2 serving,3 staged")
+	if all, _ := s.List("tiny"); all[1].Crashes != 1 {
+		t.Errorf("%+v", all[1])
+	}
+}
+
+func TestAConfirmedReleaseThatIsAskedForAndCrashesIsRejectedInTheEnd(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 1, 2)
+	s.confirms(2)
+	s.installs(3)
+	s.confirms(3)
+	s.must(s.Activate("tiny", id(2)))
+	for range mostCrashes {
+		s.must(s.Try("tiny", id(2), "boot 1"))
+		_, err := s.Recover("tiny", 1, "boot 1")
+		s.must(err)
+	}
+	s.wants("3,factory||2 rejected crashed,3 confirmed")
+}

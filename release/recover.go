@@ -41,6 +41,7 @@ func (s *Store) Recover(name string, factory int, boot string) (changed []Entry,
 			m.supersede(ID{})
 			m.Serving, tried = ID{}, true
 		}
+		proving := slices.ContainsFunc(m.Releases, func(e Entry) bool { return e.Trial == boot && e.ID() != m.Serving })
 		for i := range m.Releases {
 			e := &m.Releases[i]
 			if e.Trial == "" {
@@ -52,11 +53,14 @@ func (s *Store) Recover(name string, factory int, boot string) (changed []Entry,
 			if !crashed {
 				continue
 			}
+			if e.ID() == m.Serving && proving {
+				continue // more likely it was the other, of which less is known
+			}
 			e.Crashes++
 			if e.State == Serving && e.ID() == m.Serving {
 				s.rollBack(name, m, e, factory, Crashed, "sightd ended unexpectedly while the release was on probation")
 				changed = append(changed, *e)
-			} else if e.Crashes >= mostCrashes && e.State.pending() {
+			} else if e.Crashes >= mostCrashes && (e.State.pending() || e.Asked) {
 				e.reject(Crashed, fmt.Sprintf("sightd ended unexpectedly, %d times in a row, while it tried the release's engine", e.Crashes))
 				changed = append(changed, *e)
 			}

@@ -96,7 +96,7 @@ func TestAReleaseLeavesRoomForTheRest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Install(r, Policy{}, Options{}); err != nil {
+			if _, err := s.Install(r, Policy{}, Options{Asked: true}); err != nil {
 				t.Error(err) // moved, not copied once more
 			}
 		})
@@ -154,7 +154,7 @@ func TestArchivesAreUnpackedAsFarAsThereIsRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entry, err := s.Install(r, Policy{}, Options{})
+		entry, err := s.Install(r, Policy{}, Options{Asked: true})
 		if err != nil {
 			t.Fatalf("%d: %v", n, err)
 		}

@@ -218,6 +218,9 @@ func (s *Store) Get(name string, id ID) (*Release, error) {
 // roll-back would go to.
 func (s *Store) Remove(name string, id ID, factory int) error {
 	return s.with(name, id, func(m *modelState, e *Entry) error {
+		if e.Code == Removed && !s.there(name, id) {
+			return fmt.Errorf("release %s of %s is not installed any more", id, name)
+		}
 		if id == m.Serving {
 			return fmt.Errorf("release %s of %s serves: roll it back before", id, name)
 		}
