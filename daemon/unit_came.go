@@ -98,6 +98,10 @@ func (k *keeper) promote(a *attempt, set *laneSet) {
 
 // failed is an attempt that gave nothing.
 func (k *keeper) failed(a *attempt, err error, wanted bool) {
+	if e, eerr := k.u.life.entry(a.rel); eerr == nil && e.Code == release.Removed {
+		k.drop(func(b *attempt) bool { return b == a }) // somebody removed it meanwhile
+		return
+	}
 	if !a.trusted && !a.gap && wanted && k.current != nil && outOfMemory(err) {
 		if k.u.memory == "gap" {
 			if k.awaits(a) {

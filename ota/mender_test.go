@@ -104,7 +104,7 @@ func TestMenderModuleTakesAwayWhatDoesNotServeYet(t *testing.T) {
 	}
 	d.sightd("install", "--hold", file)
 	p.state(0, "ArtifactRollback")
-	d.wantState(2, "", 1)
+	d.wantState(2, release.Rejected, 1) // removed
 }
 
 func TestMenderModuleSaysWhatIsWrong(t *testing.T) {
