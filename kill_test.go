@@ -74,7 +74,7 @@ type victim struct {
 	drops         map[string]*drop
 	cmd           *exec.Cmd
 	alive         bool
-	log           *lockedBuffer
+	log           *testenv.Buffer
 	ended         chan error
 	highest       int // that state.json ever said
 }
@@ -134,7 +134,7 @@ func (v *victim) must(err error) {
 // start starts a daemon in a process group of its own.
 func (v *victim) start() {
 	v.Helper()
-	v.log, v.ended = new(lockedBuffer), make(chan error, 1)
+	v.log, v.ended = new(testenv.Buffer), make(chan error, 1)
 	v.cmd = exec.Command(testenv.Sightd(v), "run", "-c", v.config)
 	v.cmd.Stdout, v.cmd.Stderr = v.log, v.log
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

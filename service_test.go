@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,25 +20,8 @@ type service struct {
 	t       *testing.T
 	process *os.Process
 	control string
-	log     *lockedBuffer
+	log     *testenv.Buffer
 	ended   chan int // its exit status
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // startService starts a daemon with the configuration that configured has written.
@@ -55,7 +36,7 @@ func startServiceIn(t *testing.T, env []string, config string, flags ...string) 
 	t.Helper()
 	s := &service{
 		t: t, control: filepath.Join(filepath.Dir(config), "control.sock"),
-		log: new(lockedBuffer), ended: make(chan int, 1),
+		log: new(testenv.Buffer), ended: make(chan int, 1),
 	}
 	cmd := exec.Command(testenv.Sightd(t), append([]string{"run", "-c", config}, flags...)...)
 	cmd.Env = append(os.Environ(), env...)

@@ -209,8 +209,8 @@ func (l *life) reject(rel *release.Release, why error) {
 	l.prune()
 }
 
-// rollBack leaves a release for the one before. It is false where there is none, or
-// where that can't be noted.
+// rollBack leaves a release for the one before; the error is a [*release.NoWayBack] where
+// there is none.
 func (l *life) rollBack(rel *release.Release, code release.Code, reason string) (to release.Entry, err error) {
 	if !l.lives(rel) {
 		return to, &release.NoWayBack{Name: l.name, ID: rel.ID()}

@@ -147,9 +147,12 @@ func (u *unit) openSpare(ctx context.Context, rel *release.Release, pr *proof) (
 // oneLoads is held while an engine is loaded and warmed.
 var oneLoads sync.Mutex
 
+// openWith opens a release's engine on a back end, with lanes at every camera. pr is what
+// the engine has to show before; nil: nothing.
 func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *release.Release, p *Prepared, pr *proof) (*laneSet, error) {
-	// Only one engine is loaded and warmed at a time, so that what the process grows by
-	// is that one's. Building is another matter, and no engine of other releases has to be closed for it.
+	// Only one engine is loaded and warmed at a time, so that what the process grows by is
+	// that one's; building is outside of it. Whether there is room is asked when the engine
+	// is built, so that nothing is closed for the time of a build.
 	var before int64
 	loading := false
 	loaded := sync.OnceFunc(func() {

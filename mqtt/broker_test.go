@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sightd/sightd/internal/testenv"
 )
 
 func TestBrokerThatCannotListen(t *testing.T) {
@@ -73,7 +75,7 @@ func TestBrokerBoundsAndEndsItsConnections(t *testing.T) {
 
 func TestBrokerLogs(t *testing.T) {
 	t.Parallel()
-	var out lockedBuffer
+	var out testenv.Buffer
 	b, err := StartBroker("0.0.0.0:0", slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)

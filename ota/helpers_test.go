@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,7 +52,7 @@ releases: {require_signature: false, probation: 1s}
 	testenv.Worker(t)
 	cmd := exec.Command(testenv.Sightd(t), "run", "-c", d.config)
 	cmd.Env = d.env()
-	log := new(lockedBuffer)
+	log := new(testenv.Buffer)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -74,23 +73,6 @@ releases: {require_signature: false, probation: 1s}
 			t.Fatal("the factory release doesn't serve within a minute")
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // env is the environment of the scripts on the device.

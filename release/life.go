@@ -55,6 +55,9 @@ func (s *Store) Built(name string, id ID) error {
 // while it is on probation, 0 for any.
 func (s *Store) Proven(name string, id ID, budget float64) error {
 	return s.with(name, id, func(m *modelState, e *Entry) error {
+		if e.State == Rejected || e.State == RolledBack { // or removed, while it was proven
+			return fmt.Errorf("release %s of %s is %s (%s)", id, name, e.State, e.Code)
+		}
 		if e.State != Confirmed {
 			e.become(Proven, e.Code, e.Reason)
 		}
@@ -207,7 +210,7 @@ func (e *Entry) reject(code Code, reason string) {
 
 // RollBack leaves a release that serves for the one before, which is confirmed or
 // the factory release: it returns that. Where there is none, nothing changes but that the
-// release is marked as degraded, and the error is [ErrNoWayBack].
+// release is marked as degraded, and the error is a [*NoWayBack].
 func (s *Store) RollBack(name string, id ID, factory int, code Code, reason string) (to Entry, err error) {
 	err = s.with(name, id, func(m *modelState, e *Entry) error {
 		if m.Serving != id {
