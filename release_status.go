@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/sightd/sightd/daemon"
 	"github.com/sightd/sightd/release"
@@ -91,16 +92,27 @@ func doing(s *daemon.Status, name string, id release.ID) string {
 		if m.Name != name {
 			continue
 		}
-		serves := m.Release == id.Number && m.Revision == id.Revision
-		if p := m.Probation; serves && p != nil && m.Reason == "" {
-			return fmt.Sprintf("on probation: %.0f s of %.0f s", p.Served, p.Of)
-		}
-		if serves || build != nil {
+		if m.Release == id.Number && m.Revision == id.Revision || build != nil {
 			return firstLine(m.Reason)
 		}
 	}
 	return ""
 }
+
+// onProbation is how far the probation of the release is, if it is on any.
+func onProbation(s *daemon.Status, name string, id release.ID) string {
+	if s == nil {
+		return ""
+	}
+	for _, m := range s.Models {
+		if p := m.Probation; p != nil && m.Name == name && m.Release == id.Number && m.Revision == id.Revision {
+			return fmt.Sprintf("on probation, %s of %s", seconds(p.Served), seconds(p.Of))
+		}
+	}
+	return ""
+}
+
+func seconds(v float64) time.Duration { return time.Duration(v) * time.Second }
 
 func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
@@ -110,7 +122,7 @@ func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status)
 			fmt.Fprintf(w, "%s\t-\tno release\t\tset models[].release, or install one\n", m.Name)
 		}
 		for _, e := range m.Releases {
-			reason := cmp.Or(firstLine(e.Reason), doing(running, m.Name, e.ID()))
+			reason := cmp.Or(firstLine(e.Reason), doing(running, m.Name, e.ID()), onProbation(running, m.Name, e.ID()))
 			if e.Code != "" {
 				reason = fmt.Sprintf("%s: %s", e.Code, firstLine(e.Reason))
 			}
