@@ -34,7 +34,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// testConfig is a configuration with the demo's model and a broker inside.
+// demoConfig is a configuration with the demo's model and a broker inside, for what
+// only a real model tells.
+func demoConfig(t *testing.T, cameras ...CameraConfig) *Config {
+	t.Helper()
+	c := testConfig(t, cameras...)
+	c.Models[0].Release = testenv.Demo("lite0")
+	return c
+}
+
+// testConfig is the same with a tiny model.
 func testConfig(t *testing.T, cameras ...CameraConfig) *Config {
 	t.Helper()
 	c := DefaultConfig()
@@ -49,9 +58,12 @@ func testConfig(t *testing.T, cameras ...CameraConfig) *Config {
 		full := CameraConfig{}
 		full.SetDefaults()
 		full.Name, full.Source = cam.Name, cam.Source
+		if strings.HasPrefix(cam.Source, "test:") { // which is drawn pixel by pixel
+			full.Width, full.Height = 64, 48
+		}
 		c.Cameras = append(c.Cameras, full)
 	}
-	c.Models = []ModelConfig{{Name: "lite0", Release: testenv.Demo("lite0"), WhileBuilding: "cpu"}}
+	c.Models = []ModelConfig{{Name: "lite0", Release: spec(t, 1), WhileBuilding: "cpu"}}
 	return c
 }
 
@@ -122,7 +134,7 @@ func photos() string { return "images:" + testenv.Demo("photos") + "?each=true" 
 
 func TestEveryPhotographIsClassifiedAndItsEventDelivered(t *testing.T) {
 	t.Parallel()
-	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+	c := demoConfig(t, CameraConfig{Name: "table", Source: photos()})
 	c.Events.Mode, c.Events.MinScore, c.Events.MaxRate = "every", 0, 0
 	sub := subscribe(t, "mqtt://"+c.MQTT.Embedded)
 	_, done := start(t, c, true)
@@ -168,7 +180,7 @@ func TestEveryPhotographIsClassifiedAndItsEventDelivered(t *testing.T) {
 
 func TestTheCurrentLabelFollowsTheVideo(t *testing.T) {
 	t.Parallel()
-	c := testConfig(t, CameraConfig{Name: "table", Source: "file:" + testenv.Demo("video.mp4") + "?each=true"})
+	c := demoConfig(t, CameraConfig{Name: "table", Source: "file:" + testenv.Demo("video.mp4") + "?each=true"})
 	sub := subscribe(t, "mqtt://"+c.MQTT.Embedded)
 	_, done := start(t, c, true)
 	if err := <-done; err != nil {
@@ -188,7 +200,7 @@ func TestTheCurrentLabelFollowsTheVideo(t *testing.T) {
 
 func TestAStoredEngineIsLoadedAtTheNextStart(t *testing.T) {
 	t.Parallel()
-	c := testConfig(t, CameraConfig{Name: "table", Source: photos()})
+	c := demoConfig(t, CameraConfig{Name: "table", Source: photos()})
 	for _, stored := range []bool{false, true} {
 		d, done := start(t, c, true)
 		if err := <-done; err != nil {
@@ -304,7 +316,7 @@ func TestAFrameAllocatesNothing(t *testing.T) {
 
 func TestABatchTakesTheFramesThatAreThere(t *testing.T) {
 	t.Parallel()
-	c := testConfig(t,
+	c := demoConfig(t,
 		CameraConfig{Name: "left", Source: photos()},
 		CameraConfig{Name: "right", Source: photos()})
 	c.Inference.Batch = 4

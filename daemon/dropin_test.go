@@ -10,11 +10,10 @@ import (
 
 	"aead.dev/minisign"
 
-	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/release"
 )
 
-// fleet signs drop-ins for the demo's model as it is packed.
+// fleet signs drop-ins for the configuration's model as it is packed.
 type fleet struct {
 	key  minisign.PrivateKey
 	base *release.Release
@@ -30,7 +29,7 @@ func newFleet(t *testing.T, c *Config) *fleet {
 	f.key, err = release.ReadSecretKey(secret, nil)
 	must(t, err)
 	packed := filepath.Join(f.dir, "packed")
-	_, err = release.Pack(testenv.Demo("lite0"), packed)
+	_, err = release.Pack(c.Models[0].Release, packed)
 	must(t, err)
 	f.base, err = release.Open(packed)
 	must(t, err)
@@ -75,11 +74,11 @@ func serves(t *testing.T, d *Daemon, id release.ID) {
 	})
 }
 
-// changedCache is the demo's cache with another scale in it, where only the largest
+// changedCache is tiny's cache with another scale in it, where only the largest
 // number of its last line is one bit greater.
 func changedCache(t *testing.T) []byte {
 	t.Helper()
-	b, err := os.ReadFile(testenv.Demo("lite0", "calibration.cache"))
+	b, err := os.ReadFile(tiny("calib.cache"))
 	must(t, err)
 	lines := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
 	last := lines[len(lines)-1]
@@ -185,7 +184,7 @@ func TestAReleaseMayBringItsEngine(t *testing.T) {
 	engine, info := builtHere(t, d)
 
 	dir := filepath.Join(t.TempDir(), "packed")
-	_, err := release.Pack(testenv.Demo("lite0"), dir)
+	_, err := release.Pack(first.Models[0].Release, dir)
 	must(t, err)
 	raw, err := os.ReadFile(filepath.Join(dir, release.ManifestName))
 	must(t, err)

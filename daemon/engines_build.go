@@ -38,7 +38,10 @@ func lockFolder(path string) (unlock func(), err error) {
 		f.Close()
 		return nil, err
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // a child that is just being started has a copy
+		f.Close()
+	}, nil
 }
 
 // Clean removes what interrupted builds left.

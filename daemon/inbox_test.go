@@ -63,9 +63,10 @@ func TestADropTakesOverBetweenTwoFrames(t *testing.T) {
 	drop(t, c, "stranger.tar.zst", packed(t, 2, "name: lite0", "name: stranger"))
 	for name, code := range map[string]release.Code{"again.tar.zst": release.NotNewer, "stranger.tar.zst": release.UnknownModel} {
 		eventually(t, name+" is rejected", func() bool { return fate(d, name).Code == code })
-		if _, err := os.Stat(filepath.Join(c.Releases.Inbox, name+inbox.ResultSuffix)); err != nil {
-			t.Error(err)
-		}
+		eventually(t, name+"'s result lies beside it", func() bool { // which is written last
+			_, err := os.Stat(filepath.Join(c.Releases.Inbox, name+inbox.ResultSuffix))
+			return err == nil
+		})
 	}
 	eventually(t, "subscribers know of each", func() bool {
 		var said struct{ Drops []inbox.Result }

@@ -17,33 +17,14 @@ import (
 	"github.com/sightd/sightd/release"
 )
 
-// tiny is a model of 8 × 8 pixels and three classes, beside the demo's of 224 × 224 and
-// a thousand.
-func tiny(parts ...string) string {
-	return filepath.Join(append([]string{testenv.Root(), "release", "testdata", "tiny"}, parts...)...)
-}
-
 // tinyFirst is the number of the first release of tiny that tests install: what the
 // scripted back end is told holds for a number, so the models' differ.
 const tinyFirst = 101
 
-// tinySpec writes a model.yaml of tiny, without golden images, which the scripted back
-// end knows nothing of. Each number has an engine of its own.
+// tinySpec is a spec under the name of tiny.
 func tinySpec(t *testing.T, number int) string {
 	t.Helper()
-	b, err := os.ReadFile(tiny("model.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := []string{"release: 1", fmt.Sprintf("release: %d", number), "golden: golden\n", fmt.Sprintf("coverage: %.3f\n", 1-float64(number)/1000)}
-	for _, f := range []string{"net.onnx", "calib.cache", "names.txt"} {
-		change = append(change, ": "+f, ": "+tiny(f))
-	}
-	spec := filepath.Join(t.TempDir(), "model.yaml")
-	if err := os.WriteFile(spec, []byte(strings.NewReplacer(change...).Replace(string(b))), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return spec
+	return spec(t, number, "name: lite0", "name: tiny")
 }
 
 // packedTiny is a release of tiny as an archive's path.
@@ -122,7 +103,7 @@ func unbroken(t *testing.T, sub *subscriber, camera, model string) (releases []i
 // With the real back end, engines of both geometries answer with their own labels.
 func TestTwoModelsLookAtTheCamerasThatChooseThem(t *testing.T) {
 	t.Parallel()
-	c := testConfig(t, CameraConfig{Name: "bars", Source: photos()})
+	c := demoConfig(t, CameraConfig{Name: "bars", Source: photos()})
 	everyFrame(c)
 	sideBySide(t, c)
 	c.Cameras[1].Source = photos()
@@ -175,7 +156,7 @@ func TestTwoModelsLookAtTheCamerasThatChooseThem(t *testing.T) {
 
 func TestWhatBecomesOfOneModelsReleaseDoesNotTouchTheOther(t *testing.T) {
 	t.Parallel()
-	s := newPair(t, nil)
+	s := newPair(t, func(c *Config, _ *scripted) { c.Models[0].Release = testenv.Demo("lite0") }) // of another geometry
 	// tiny changes over while lite0 serves on.
 	s.installTiny(tinyFirst)
 	s.becomes(tinyFirst, release.Confirmed)

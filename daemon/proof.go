@@ -95,8 +95,12 @@ func (pr *proof) verdict(set *laneSet) error {
 			return err
 		}
 	}
+	// On disk before it is told.
+	if err := pr.u.life.proven(set.rel, r.budget); err != nil {
+		return err
+	}
 	pr.u.proved(set.rel, pr)
-	return pr.u.life.proven(set.rel, r.budget)
+	return nil
 }
 
 // slow is the rejection of an engine that takes too long.

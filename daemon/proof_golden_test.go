@@ -185,6 +185,14 @@ func TestAnEngineThatAnswersNonsenseIsRejected(t *testing.T) {
 	t.Parallel()
 	// Enough is right if none has to be.
 	rel := goldenRelease(t, demoAnswers, "release: 1", "release: 1\nproof: {golden: 0}")
+	prepared := map[int]*Prepared{} // by batch
+	for _, batch := range []int{1, 3} {
+		p, err := (&scripted{name: "scripted"}).Prepare(rel, PrepareOptions{Batch: batch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		prepared[batch] = p
+	}
 	set := func(i int, v float32) func(int, []float32) []float32 {
 		return func(n int, s []float32) []float32 {
 			if n > 2 { // not for the warming up, nor the first image
@@ -203,13 +211,16 @@ func TestAnEngineThatAnswersNonsenseIsRejected(t *testing.T) {
 		"a class too few": {func(_ int, s []float32) []float32 { return s[1:] }, "the engine gave 999 scores, wanted 1000"},
 		"none":            {func(int, []float32) []float32 { return nil }, "the engine gave 0 scores, wanted 1000"},
 	} {
-		for _, batch := range []int{1, 3} {
+		for batch, p := range prepared {
 			t.Run(fmt.Sprint(name, " batch ", batch), func(t *testing.T) {
 				t.Parallel()
 				b := &scripted{name: "scripted", lanes: 3}
-				inner, p := engineOf(t, b, rel, batch)
-				e := &odd{Engine: inner.(*OpenedEngine).Engine, say: c.say, calls: 1}
-				_, err := proveGolden(t.Context(), e, p, rel, testenv.Worker(t), testLog(t))
+				inner, err := b.Load(p, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e := &odd{Engine: inner, say: c.say, calls: 1}
+				_, err = proveGolden(t.Context(), e, p, rel, testenv.Worker(t), testLog(t))
 				wantProofFailed(t, err, c.want)
 				if e.bound != 0 || b.running() != 0 || len(b.faults) > 0 {
 					t.Errorf("it left %d bindings, %d runs, %q", e.bound, b.running(), b.faults)

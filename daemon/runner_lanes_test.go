@@ -100,7 +100,7 @@ func TestTwoLanesRunAtOnceAndAnswerInOrder(t *testing.T) {
 // for it.
 func handLanes(t *testing.T, batch int, sink func(*Result)) (*runner, *laneSet, *scripted) {
 	t.Helper()
-	rel, err := release.Open(testenv.Demo("lite0"))
+	rel, err := release.Open(spec(t, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,8 +65,6 @@ func (s *stage) start() {
 
 func (s *stage) install(number int, change ...string) {
 	s.t.Helper()
-	// Each has an engine of its own.
-	change = append(change, "precision: int8", fmt.Sprintf("precision: int8\ncoverage: %.3f", 1-float64(number)/1000))
 	rel, err := s.store.OpenArchive("the release", bytes.NewReader(packed(s.t, number, change...)))
 	if err != nil {
 		s.t.Fatal(err)

@@ -23,6 +23,9 @@ func (u *unit) noSpare(rel *release.Release, err error) {
 // never, since the release itself is to blame. Where the CPU stands in, it is
 // the back end's engine alone that isn't there.
 func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool) {
+	if again == nil {
+		u.life.reject(rel, err) // on disk before it is told
+	}
 	attrs := []any{"model", u.name, "release", rel.ID(), "err", err}
 	u.mu.Lock()
 	if u.status.State != modelServing {
@@ -43,9 +46,7 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool
 	} else {
 		u.log.Error("release can't be served", attrs...)
 	}
-	if again == nil {
-		u.life.reject(rel, err)
-	} else {
+	if again != nil {
 		u.say(rel, mqtt.Release{Phase: modelFailed})
 	}
 	u.stir()

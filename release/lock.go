@@ -70,10 +70,11 @@ func TakeLock(dir string) (*Lock, error) {
 }
 
 // Close gives the lock back. The file stays, since removing it would race with
-// the next holder.
+// the next holder. A child that is just being started has a copy of the descriptor
+// until it runs its program, so closing this one alone might not end the lock at once.
 func (l *Lock) Close() error {
 	l.f.Truncate(0)
-	return l.f.Close()
+	return errors.Join(unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
 }
 
 // unwritable says what can be done about a state directory that can't be

@@ -10,6 +10,7 @@ import (
 
 	"aead.dev/minisign"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func newStore(t *testing.T) *Store {
@@ -272,6 +273,12 @@ func TestOnlyOneHoldsTheLock(t *testing.T) {
 	if want := fmt.Sprintf("state directory %s is in use by process %d", dir, os.Getpid()); !errors.Is(err, ErrLocked) || err.Error() != want {
 		t.Errorf("%v, wanted %s", err, want)
 	}
+	// As a child has it between its fork and its program.
+	copied, err := unix.Dup(int(l.f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(copied)
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
