@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -32,6 +33,9 @@ type store struct {
 	db     *bbolt.DB
 	since  time.Time // when it was opened
 	stored stored
+	// panicked: bbolt didn't come back regularly and may hold its own locks for ever, so
+	// that db can only be forgotten, with its file and memory map.
+	panicked atomic.Bool
 }
 
 // stored is what a store holds.
@@ -69,7 +73,8 @@ func (s *store) aside() string { return s.path + ".corrupt" }
 
 // open opens the file or makes it, and says what is in it.
 func (s *store) open() (stored, error) {
-	err := safely(func() error {
+	s.panicked.Store(false)
+	err := s.safely(func() error {
 		_, statErr := os.Stat(s.path)
 		if statErr == nil {
 			if err := checkFile(s.path); err != nil {
@@ -158,7 +163,7 @@ func (s *store) commit(front uint64, batch []queued, l Limits, now time.Time) (s
 	after := s.stored
 	var drops []loss
 	var pages int64
-	err := safely(func() error {
+	err := s.safely(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
 			after, drops = s.stored, nil
 			events := tx.Bucket(bucketEvents)
@@ -221,7 +226,7 @@ func (s *store) read(seq uint64, n int) (messages []Message, bad uint64, err err
 	if s.db == nil {
 		return nil, 0, nil
 	}
-	err = safely(func() error {
+	err = s.safely(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			c := tx.Bucket(bucketEvents).Cursor()
 			for k, v := c.Seek(toKey(seq + 1)); k != nil && len(messages) < n; k, v = c.Next() {
@@ -259,18 +264,19 @@ func (s *store) close() error {
 	db := s.db
 	s.db = nil
 	s.opened.Unlock()
-	if db == nil {
+	if db == nil || s.panicked.Load() {
 		return nil
 	}
-	return safely(db.Close)
+	return s.safely(db.Close)
 }
 
 // safely turns into an error what bbolt does with a damaged file: it panics, or
 // reads where the file has no more bytes.
-func safely(do func() error) (err error) {
+func (s *store) safely(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
+			s.panicked.Store(true)
 			err = fmt.Errorf("%w: %v", errDamaged, r)
 		}
 	}()
