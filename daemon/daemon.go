@@ -55,6 +55,7 @@ type Daemon struct {
 	cameras   []view
 	units     []*unit
 	broker    *mqtt.Broker // inside; nil: none
+	outbox    *mqtt.Outbox // nil where there is no client
 	client    *mqtt.Client // nil where the configuration names no broker
 	say       publisher    // client, or silent
 	metrics   *metrics
@@ -243,7 +244,8 @@ func (d *Daemon) startMQTT(ctx context.Context) (stop func(patient bool)) {
 			return
 		}
 		if !d.client.Status().Connected {
-			d.log.Warn("there is no broker to deliver to", "events", d.client.Stats().Queued)
+			s := d.client.Stats()
+			d.log.Warn("there is no broker to deliver to", "events", s.Queued, "kept", s.Durability != mqtt.Memory)
 			return
 		}
 		quick, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin/2)
@@ -361,6 +363,11 @@ func (d *Daemon) close() {
 	}
 	for _, c := range d.cameras {
 		_ = c.camera.Close()
+	}
+	if d.outbox != nil {
+		if err := d.outbox.Close(); err != nil {
+			d.log.Error("close the outbox", "err", err)
+		}
 	}
 	if d.broker != nil {
 		_ = d.broker.Close()

@@ -77,6 +77,7 @@ var (
 	descConnected   = desc("mqtt_connected", "1 while there is a session with the broker.")
 	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
 	descQueued      = desc("mqtt_events_queued", "Events that wait for the broker.")
+	descWritten     = desc("mqtt_outbox_written_bytes_total", "Bytes that the outbox gave to the disk.")
 	descLost        = desc("mqtt_events_dropped_total", "Events given up.", "cause")
 )
 
@@ -85,7 +86,7 @@ func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 		descReady, descBuildInfo, descCaptured, descDropped, descRestarts, descCamErrors, descOnline, descClassified,
 		descModelErrors, descServing, descCoverage, descBuild,
 		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT,
-		descRelease, descRolledBack, descRejected, descDegraded, descProbation, descDrops, descInboxOK, descConnected, descPublished, descQueued, descLost,
+		descRelease, descRolledBack, descRejected, descDegraded, descProbation, descDrops, descInboxOK, descConnected, descPublished, descQueued, descWritten, descLost,
 	} {
 		ch <- d
 	}
@@ -160,6 +161,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descConnected, truth(s.MQTT.Connected))
 	count(descPublished, s.MQTT.Published)
 	gauge(descQueued, float64(s.MQTT.Queued))
+	count(descWritten, uint64(s.MQTT.Written))
 	for cause, n := range s.MQTT.Dropped {
 		count(descLost, n, cause)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -27,14 +28,15 @@ func (d *Daemon) newClient() error {
 		d.log.Warn("mqtt.url is not set, so nothing is published")
 		return nil
 	}
+	var err error
+	if d.outbox, err = d.openOutbox(); err != nil {
+		return err
+	}
 	client, err := mqtt.New(mqtt.Options{
 		URL: url, Username: c.Username, PasswordFile: c.PasswordFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 		Prefix: c.Prefix, Device: d.cfg.Device, Log: d.log,
-		Outbox: mqtt.NewMemoryOutbox(mqtt.Limits{
-			MaxBytes: min(int64(c.Outbox.MaxBytes), maxMemoryOutbox),
-			MaxAge:   time.Duration(c.Outbox.MaxAge),
-		}),
+		Outbox: d.outbox,
 	})
 	if err != nil {
 		return err
@@ -43,8 +45,17 @@ func (d *Daemon) newClient() error {
 	return nil
 }
 
-// maxMemoryOutbox bounds the outbox while it lives in memory alone.
+// maxMemoryOutbox bounds the outbox where it lives in memory alone.
 const maxMemoryOutbox = 16 << 20
+
+func (d *Daemon) openOutbox() (*mqtt.Outbox, error) {
+	c := d.cfg.MQTT.Outbox
+	l := mqtt.Limits{MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge)}
+	if c.Durability == string(mqtt.Memory) {
+		l.MaxBytes = min(l.MaxBytes, maxMemoryOutbox)
+	}
+	return mqtt.OpenOutbox(filepath.Join(d.cfg.StateDir, "outbox.db"), l, mqtt.Durability(c.Durability), d.log)
+}
 
 // fresh is how old the last classified frame may be for the daemon to be
 // ready.
@@ -63,6 +74,11 @@ func (d *Daemon) notReady() (why []string) {
 			why = append(why, fmt.Sprintf("model %s: %s%s", s.Name, s.State, prefixed(": ", s.Reason)))
 		case last == 0 || now-last > fresh:
 			why = append(why, fmt.Sprintf("model %s: no frame was classified in the last %v", s.Name, fresh))
+		}
+	}
+	if d.outbox != nil {
+		if s := d.outbox.Stats(); s.Refuses {
+			why = append(why, "outbox: it takes no more events"+prefixed(": ", s.Error))
 		}
 	}
 	return why
@@ -108,7 +124,8 @@ func (d *Daemon) Status() Status {
 		m := d.client.Stats()
 		s.MQTT = MQTTStatus{
 			Connected: m.Connected, Since: m.Since.UTC(), Error: m.Error, Published: m.Acked,
-			Queued: m.Queued, Bytes: m.QueuedBytes, Dropped: m.Dropped, Reconnects: m.Reconnects, Durability: "memory",
+			Queued: m.Queued, Bytes: m.QueuedBytes, Dropped: m.Dropped, Reconnects: m.Reconnects,
+			Durability: string(m.Durability), OutboxError: m.OutboxError, Written: m.Written,
 		}
 		if !m.Oldest.IsZero() {
 			s.MQTT.Oldest = time.Since(m.Oldest).Seconds()
@@ -241,7 +258,7 @@ func health(s, before Status, over time.Duration) mqtt.Health {
 	h.Degraded = degraded(s)
 	h.Outbox = mqtt.OutboxHealth{
 		Durability: s.MQTT.Durability, Queued: s.MQTT.Queued, Bytes: s.MQTT.Bytes,
-		Oldest: s.MQTT.Oldest, Reconnects: s.MQTT.Reconnects,
+		Oldest: s.MQTT.Oldest, Reconnects: s.MQTT.Reconnects, Written: s.MQTT.Written, Error: s.MQTT.OutboxError,
 	}
 	for i, c := range s.Cameras {
 		h.Drops.Frames[c.Name] = c.Dropped

@@ -186,6 +186,9 @@ type MQTTStatus struct {
 	Bytes      int64             `json:"queued_bytes"`
 	Oldest     float64           `json:"oldest_seconds"` // that the oldest has waited
 	Reconnects uint64            `json:"reconnects"`
-	Dropped    map[string]uint64 `json:"dropped"` // events given up, by cause
-	Durability string            `json:"durability"`
+	Dropped    map[string]uint64 `json:"dropped"`       // events given up, by cause
+	Durability string            `json:"durability"`    // of the outbox, at the moment
+	Written    int64             `json:"written_bytes"` // that the outbox gave to the disk since the start
+	// OutboxError is why the outbox's disk refuses.
+	OutboxError string `json:"outbox_error,omitempty"`
 }

@@ -28,7 +28,7 @@ type Options struct {
 	Prefix string // of all topics; may have several levels. Empty: sightd
 	Device string
 
-	Outbox   Outbox       // nil: a MemoryOutbox with default limits
+	Outbox   *Outbox      // closed by its owner. nil: one in memory with default limits
 	OnStatus func(Status) // called by Run at every change; must return soon. nil: none
 	Log      *slog.Logger // nil: none
 }
@@ -51,6 +51,9 @@ type Stats struct {
 	Queued        int               // events that wait
 	QueuedBytes   int64             // their size
 	Oldest        time.Time         // since when the oldest waits; zero if none
+	Durability    Durability        // of the outbox, at the moment
+	OutboxError   string            // why its disk refuses; empty: it doesn't
+	Written       int64             // bytes that it gave to the disk
 	States        int               // topics that hold a state
 	StatesPending int               // those that the broker has still to be told
 	StatesRefused uint64            // calls of SetState that could not be taken
@@ -65,7 +68,7 @@ type Client struct {
 	log    *slog.Logger
 	timing timing
 
-	outbox Outbox
+	outbox *Outbox
 	states *states
 	ids    *ids
 	wake   chan struct{} // holds one: there is something new to send
@@ -131,12 +134,12 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	if o.Outbox == nil {
-		o.Outbox = NewMemoryOutbox(Limits{})
+		o.Outbox = NewOutbox(Limits{})
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{
+	c := &Client{
 		opts:     o,
 		target:   t,
 		id:       clientID(o.Prefix, o.Device),
@@ -148,7 +151,9 @@ func New(o Options) (*Client, error) {
 		wake:     make(chan struct{}, 1),
 		progress: make(chan struct{}),
 		counted:  Stats{Dropped: map[string]uint64{DropInvalid: 0, DropSize: 0}},
-	}, nil
+	}
+	c.outbox.OnReady(c.stir)
+	return c, nil
 }
 
 // clientID has no slash: mosquitto refuses those where its access list speaks
@@ -203,7 +208,7 @@ func (c *Client) message(e Event) (Message, string, error) {
 	if len(payload) > maxPayload {
 		return Message{}, DropSize, fmt.Errorf("%d bytes: at most %d", len(payload), maxPayload)
 	}
-	return Message{ID: id, Topic: c.Topic(TopicEvents(e.Data.Camera)), Payload: payload, Time: e.Time.Time}, "", nil
+	return Message{ID: id, Topic: c.Topic(TopicEvents(e.Data.Camera)), Payload: payload}, "", nil
 }
 
 // SetState makes payload what the retained topic PREFIX/DEVICE/topic says;
@@ -278,6 +283,7 @@ func (c *Client) Stats() Stats {
 	}
 	s.Dropped = dropped
 	s.Acked, s.Queued, s.QueuedBytes, s.Oldest = box.Acked, box.Queued, box.Bytes, box.Oldest
+	s.Durability, s.OutboxError, s.Written = box.Durability, box.Error, box.Written
 	s.States, s.StatesPending = c.states.count()
 	return s
 }

@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"fmt"
+	"log/slog"
+	"maps"
 	"sync"
 	"time"
 )
@@ -13,35 +15,74 @@ type Message struct {
 	ID      string
 	Topic   string
 	Payload []byte
-	Time    time.Time // of the event
 }
 
-// An Outbox keeps events until the broker has them. It is bounded; when a bound
-// is reached the oldest go first and are counted, even one that is on its way
-// at that moment and arrives all the same. All methods may be called at the same
-// time.
-type Outbox interface {
-	// Append puts m behind all others and gives it its Seq. It waits neither
-	// for the network nor for anything else that can take long. An error says
-	// that m wasn't taken, which the outbox has counted by cause.
-	Append(m Message) error
-	// After gives up to n of the messages behind seq, oldest first; 0 is before
-	// all. They stay in the outbox.
-	After(seq uint64, n int) ([]Message, error)
-	// Ack removes all messages up to seq: the broker has them.
-	Ack(seq uint64) error
-	Stats() OutboxStats
+// Durability is what becomes of events that wait when the process or the
+// machine ends without a word.
+type Durability string
+
+const (
+	// Always: an event is on the disk before it is sent, so none is lost.
+	Always Durability = "always"
+	// Outage: what the broker hasn't acknowledged within [prompt] is written.
+	// Events of the last second may be lost.
+	Outage Durability = "outage"
+	// Memory: nothing is ever written.
+	Memory Durability = "memory"
+)
+
+// An Outbox keeps events until the broker has them. It is a queue that only
+// ever loses its front: by acknowledgements, and by its bounds, which count
+// what they drop, even where it is on its way at that moment and arrives all
+// the same. Its older part may lie in a file, the newer one in memory:
+//
+//	front ── in the store ── split ── in memory ── last
+//
+// A goroutine of its own writes, so that nobody who appends waits for a disk.
+// While the disk refuses, the outbox is one in memory, says so, and tries
+// again. All methods may be called at the same time.
+type Outbox struct {
+	limits     Limits
+	durability Durability
+	log        *slog.Logger
+	now        func() time.Time
+	store      *store // nil: in memory alone
+
+	kick  chan struct{} // holds one: the writer has to look
+	stop  chan struct{} // closed by Close
+	ended chan struct{} // closed when the writer has ended
+
+	mu      sync.Mutex
+	front   uint64 // all up to it are gone
+	split   uint64 // at least front
+	last    uint64 // the newest ever appended
+	queue   fifo   // what is behind split
+	settled uint64 // front as the store has it: what a crash falls back to
+	ackedAt time.Time
+	stored  stored // what the store holds
+	closed  bool
+	broken  bool      // the file was found damaged by a reader
+	failing error     // why the last write failed; nil: it didn't
+	retry   time.Time // no write before it
+	pause   time.Duration
+	ready   func() // told when there is more to send
+	stats   OutboxStats
 }
 
 // OutboxStats says what is in an outbox and what became of the rest:
 // Appended = Queued + Acked + the sum of Dropped.
 type OutboxStats struct {
-	Queued   int
-	Bytes    int64
-	Oldest   time.Time // when the oldest was appended; zero if none is queued
-	Appended uint64
-	Acked    uint64
-	Dropped  map[string]uint64 // by cause; the caller's own copy
+	Durability Durability // what is true now: Memory while the disk refuses
+	Error      string     // why the disk refuses; empty: it doesn't
+	Refuses    bool       // the last event wasn't taken, since too many wait for the disk
+	Queued     int
+	Bytes      int64     // in memory and, compressed, in the file
+	Oldest     time.Time // when the oldest was appended; zero if none is queued
+	Appended   uint64    // with what a former process left
+	Acked      uint64
+	Dropped    map[string]uint64 // by cause; the caller's own copy
+	Written    int64             // bytes given to the file, with its pages' overhead
+	Syncs      uint64            // of the file
 }
 
 // Why events are dropped.
@@ -51,38 +92,49 @@ const (
 	DropCount   = "count"   // the outbox was full by number
 	DropSize    = "size"    // larger than one message may be
 	DropInvalid = "invalid" // can't be written as an event
-	DropError   = "error"   // the outbox couldn't store it
+	DropDisk    = "disk"    // the disk took no more and memory was full
+	DropDamaged = "damaged" // couldn't be read from the file again
 )
 
 // Limits bound an outbox. A zero takes the default.
 type Limits struct {
-	MaxBytes int64         // 16 MiB; each message counts its bytes and messageOverhead
+	MaxBytes int64         // 16 MiB; in memory each message counts its bytes and messageOverhead
 	MaxAge   time.Duration // 72 h
-	MaxCount int           // 100,000
+	MaxCount int           // 100,000 in memory, 10 million with a file
 }
 
 // messageOverhead is about what a queued message costs beside its contents.
 const messageOverhead = 128
 
-// A MemoryOutbox keeps events as long as the process lives.
-type MemoryOutbox struct {
-	limits Limits
-	now    func() time.Time
+const (
+	// window is how many messages may be on their way at once, and by how many
+	// what was sent may be ahead of what the file knows to have arrived: so many
+	// at most come twice after a crash.
+	window = 100
+	// memoryBytes and memoryCount bound what waits for the disk.
+	memoryBytes = 8 << 20
+	memoryCount = 8192
+)
 
-	mu    sync.Mutex
-	queue []queued // the messages are queue[head:], with consecutive Seq
-	head  int
-	last  uint64 // Seq of the newest ever appended
-	stats OutboxStats
+// NewOutbox makes an empty outbox in memory.
+func NewOutbox(l Limits) *Outbox {
+	return newOutbox(l.or(100_000), Memory, nil)
 }
 
-type queued struct {
-	Message
-	added time.Time
+func newOutbox(l Limits, d Durability, log *slog.Logger) *Outbox {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Outbox{
+		limits: l, durability: d, log: log, now: time.Now, ready: func() {},
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		stats: OutboxStats{Dropped: map[string]uint64{
+			DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0, DropDisk: 0, DropDamaged: 0,
+		}},
+	}
 }
 
-// NewMemoryOutbox makes an empty outbox.
-func NewMemoryOutbox(l Limits) *MemoryOutbox {
+func (l Limits) or(count int) Limits {
 	if l.MaxBytes <= 0 {
 		l.MaxBytes = 16 << 20
 	}
@@ -90,16 +142,15 @@ func NewMemoryOutbox(l Limits) *MemoryOutbox {
 		l.MaxAge = 72 * time.Hour
 	}
 	if l.MaxCount <= 0 {
-		l.MaxCount = 100_000
+		l.MaxCount = count
 	}
-	return &MemoryOutbox{
-		limits: l,
-		now:    time.Now,
-		stats:  OutboxStats{Dropped: map[string]uint64{DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0}},
-	}
+	return l
 }
 
-func (o *MemoryOutbox) Append(m Message) error {
+// Append puts m behind all others and gives it its Seq. It waits neither for
+// the network nor for the disk. An error says that m wasn't taken, which the
+// outbox has counted by cause.
+func (o *Outbox) Append(m Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.stats.Appended++
@@ -109,88 +160,174 @@ func (o *MemoryOutbox) Append(m Message) error {
 		return fmt.Errorf("message of %d bytes: the whole outbox holds %d", size, o.limits.MaxBytes)
 	}
 	now := o.now()
-	o.expire(now)
-	for o.stats.Bytes+size > o.limits.MaxBytes {
-		o.drop(DropBytes)
+	if o.store == nil {
+		o.expire(now)
+		for o.queue.len() > 0 && o.queue.bytes+size > o.limits.MaxBytes {
+			o.drop(o.front+1, DropBytes)
+		}
+	} else if o.closed || o.queue.bytes+size > memoryBytes || o.queue.len() >= memoryCount {
+		o.stats.Dropped[DropDisk]++
+		o.stats.Refuses = true
+		if o.closed {
+			return fmt.Errorf("the outbox is closed")
+		}
+		return fmt.Errorf("%d messages wait for the disk already, the most that are kept in memory", o.queue.len())
 	}
-	for len(o.queue)-o.head >= o.limits.MaxCount {
-		o.drop(DropCount)
+	for o.last-o.front >= uint64(o.limits.MaxCount) {
+		o.drop(o.front+1, DropCount)
 	}
+	o.stats.Refuses = false
 	o.last++
 	m.Seq = o.last
-	o.stats.Bytes += size
-	o.queue = append(o.queue, queued{m, now})
+	o.queue.push(queued{Message: m, added: now, at: time.Now()})
+	if n := o.queue.len(); n == 1 || n == group {
+		o.look()
+	}
 	return nil
 }
 
-func (o *MemoryOutbox) After(seq uint64, n int) ([]Message, error) {
+// After gives up to n of the messages behind seq that may be sent, oldest first;
+// 0 is before all. They stay in the outbox.
+func (o *Outbox) After(seq uint64, n int) ([]Message, error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.expire(o.now())
-	rest := o.queue[o.head:]
-	if len(rest) > 0 && seq >= rest[0].Seq {
-		rest = rest[min(seq-rest[0].Seq+1, uint64(len(rest))):]
+	if o.store == nil {
+		o.expire(o.now())
 	}
-	rest = rest[:min(n, len(rest))]
-	if len(rest) == 0 {
+	seq = max(seq, o.front)
+	if seq >= o.split {
+		defer o.mu.Unlock()
+		if o.current() == Always {
+			return nil, nil // it isn't on the disk yet
+		}
+		return o.queue.after(seq, n), nil
+	}
+	n = min(n, int(o.split-seq))
+	if sent := seq - min(seq, o.settled); o.failing == nil {
+		n = min(n, window-int(min(sent, window)))
+	}
+	broken := o.broken
+	o.mu.Unlock()
+	if n <= 0 || broken {
 		return nil, nil
 	}
-	messages := make([]Message, len(rest))
-	for i := range rest {
-		messages[i] = rest[i].Message
-	}
-	return messages, nil
+	return o.read(seq, n)
 }
 
-func (o *MemoryOutbox) Ack(seq uint64) error {
+// read reads from the store. What is damaged there is given up, counted and
+// said.
+func (o *Outbox) read(seq uint64, n int) ([]Message, error) {
+	messages, bad, err := o.store.read(seq, n)
+	if err == nil {
+		return messages, nil
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.head < len(o.queue) && o.queue[o.head].Seq <= seq {
-		o.pop()
-		o.stats.Acked++
+	if bad > 0 {
+		lost := bad - min(bad, o.front)
+		o.drop(bad, DropDamaged)
+		o.log.Error("events couldn't be read from the outbox again and are given up", "file", o.store.path, "events", lost, "err", err)
+	} else {
+		o.broken = true
+		o.log.Error("the outbox's file is damaged", "file", o.store.path, "err", err)
 	}
-	return nil
+	o.look()
+	return nil, nil
 }
 
-func (o *MemoryOutbox) Stats() OutboxStats {
+// Ack removes all messages up to seq: the broker has them.
+func (o *Outbox) Ack(seq uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.expire(o.now())
+	seq = min(seq, o.last)
+	if seq <= o.front {
+		return
+	}
+	o.stats.Acked += seq - o.front
+	o.leave(seq)
+	o.ackedAt = time.Now()
+	if o.stored.holds(o.front) && o.front-o.settled >= window/2 {
+		o.look()
+	}
+}
+
+// GiveUp drops message seq for a cause if it is the oldest.
+func (o *Outbox) GiveUp(seq uint64, cause string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if seq == o.front+1 && seq <= o.last {
+		o.drop(seq, cause)
+		o.look()
+	}
+}
+
+// OnReady has ready called, from any goroutine, whenever there may be more to
+// send. It must return soon.
+func (o *Outbox) OnReady(ready func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ready = ready
+}
+
+// Stats gives the present figures.
+func (o *Outbox) Stats() OutboxStats {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.store == nil {
+		o.expire(o.now())
+	}
 	s := o.stats
-	s.Queued = len(o.queue) - o.head
+	s.Durability = o.current()
+	if o.failing != nil {
+		s.Error = o.failing.Error()
+	}
+	s.Queued = int(o.last - o.front)
 	if s.Queued > 0 {
-		s.Oldest = o.queue[o.head].added
+		s.Bytes = o.queue.bytes
+		if o.split > o.front {
+			s.Bytes += o.stored.bytes
+			s.Oldest = o.stored.oldest
+		} else {
+			s.Oldest = o.queue.items()[0].added
+		}
 	}
-	s.Dropped = make(map[string]uint64, len(o.stats.Dropped))
-	for cause, n := range o.stats.Dropped {
-		s.Dropped[cause] = n
-	}
+	s.Dropped = maps.Clone(o.stats.Dropped)
 	return s
 }
 
-func (o *MemoryOutbox) expire(now time.Time) {
-	for o.head < len(o.queue) && now.Sub(o.queue[o.head].added) > o.limits.MaxAge {
-		o.drop(DropAge)
+// current is the durability that holds at the moment.
+func (o *Outbox) current() Durability {
+	if o.failing != nil {
+		return Memory
+	}
+	return o.durability
+}
+
+func (o *Outbox) expire(now time.Time) {
+	for o.queue.len() > 0 && now.Sub(o.queue.items()[0].added) > o.limits.MaxAge {
+		o.drop(o.front+1, DropAge)
 	}
 }
 
-func (o *MemoryOutbox) drop(cause string) {
-	o.pop()
-	o.stats.Dropped[cause]++
+// drop gives up all up to seq.
+func (o *Outbox) drop(seq uint64, cause string) {
+	if seq > o.front {
+		o.stats.Dropped[cause] += seq - o.front
+		o.leave(seq)
+	}
 }
 
-// pop takes the oldest away. The slice is moved to its front once half of it is
-// empty, so that its memory follows the bounds.
-func (o *MemoryOutbox) pop() {
-	o.stats.Bytes -= o.queue[o.head].size()
-	o.queue[o.head] = queued{}
-	o.head++
-	if o.head == len(o.queue) {
-		o.queue, o.head = o.queue[:0], 0
-	} else if o.head >= 64 && o.head*2 >= len(o.queue) {
-		n := copy(o.queue, o.queue[o.head:])
-		clear(o.queue[n:])
-		o.queue, o.head = o.queue[:n], 0
+// leave moves the front.
+func (o *Outbox) leave(seq uint64) {
+	o.front = max(o.front, seq)
+	o.split = max(o.split, o.front)
+	o.queue.pop(o.front)
+}
+
+// look has the writer see what is due.
+func (o *Outbox) look() {
+	select {
+	case o.kick <- struct{}{}:
+	default:
 	}
 }
 

@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -26,21 +28,45 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func TestMemoryOutbox(t *testing.T) {
+func TestOutbox(t *testing.T) {
 	t.Parallel()
-	testOutbox(t, func(_ *testing.T, l Limits, now func() time.Time) Outbox {
-		o := NewMemoryOutbox(l)
-		o.now = now
-		return o
-	})
+	for _, d := range []Durability{Memory, Outage, Always} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			testOutbox(t, func(t *testing.T, l Limits, now func() time.Time) *Outbox {
+				return openOutbox(t, filepath.Join(t.TempDir(), "outbox.db"), l, d, now)
+			})
+		})
+	}
 }
 
-// testOutbox is what every Outbox does.
-func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Outbox) {
+// openOutbox opens one, with a clock of the test's where now isn't nil, and
+// closes it at the test's end.
+func openOutbox(t *testing.T, path string, l Limits, d Durability, now func() time.Time) *Outbox {
+	t.Helper()
+	o, err := OpenOutbox(path, l, d, slog.New(slog.NewTextHandler(logWriter{t}, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now != nil {
+		o.mu.Lock()
+		o.now = now
+		o.mu.Unlock()
+	}
+	t.Cleanup(func() {
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
+}
+
+// testOutbox is what an outbox does, whatever its durability.
+func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) *Outbox) {
 	message := func(i int) Message {
 		return Message{ID: fmt.Sprint(i), Topic: "t", Payload: []byte("payload")}
 	}
-	fill := func(t *testing.T, o Outbox, from, to int) {
+	fill := func(t *testing.T, o *Outbox, from, to int) {
 		t.Helper()
 		for i := from; i <= to; i++ {
 			if err := o.Append(message(i)); err != nil {
@@ -48,88 +74,71 @@ func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Ou
 			}
 		}
 	}
-	ids := func(t *testing.T, o Outbox, after uint64, n int) string {
+	// wantIDs waits for it: with a file, what is written may be given later.
+	wantIDs := func(t *testing.T, what string, o *Outbox, after uint64, n int, want string) {
 		t.Helper()
-		messages, err := o.After(after, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all []string
-		for i, m := range messages {
-			if i > 0 && m.Seq <= messages[i-1].Seq {
-				t.Errorf("Seq %d comes behind %d", m.Seq, messages[i-1].Seq)
+		var got string
+		eventually(t, what+" is "+want, func() bool {
+			messages, err := o.After(after, n)
+			if err != nil {
+				t.Fatal(err)
 			}
-			all = append(all, m.ID)
-		}
-		return strings.Join(all, " ")
-	}
-	want := func(t *testing.T, what, got, want string) {
-		t.Helper()
-		if got != want {
-			t.Errorf("%s: %q, want %q", what, got, want)
-		}
+			var all []string
+			for i, m := range messages {
+				if i > 0 && m.Seq <= messages[i-1].Seq {
+					t.Errorf("Seq %d comes behind %d", m.Seq, messages[i-1].Seq)
+				}
+				all = append(all, m.ID)
+			}
+			got = strings.Join(all, " ")
+			return got == want
+		})
 	}
 	// check also holds the sum that OutboxStats promises.
-	check := func(t *testing.T, o Outbox, queued int, acked uint64, cause string, dropped uint64) {
+	check := func(t *testing.T, o *Outbox, queued int, acked uint64, cause string, dropped uint64) {
 		t.Helper()
-		s := o.Stats()
-		var all uint64
-		for _, n := range s.Dropped {
-			all += n
-		}
-		if s.Queued != queued || s.Acked != acked || s.Dropped[cause] != dropped || all != dropped {
-			t.Errorf("stats are %+v, want %d queued, %d acked, %d dropped by %s", s, queued, acked, dropped, cause)
-		}
-		if s.Appended != uint64(s.Queued)+s.Acked+all {
-			t.Errorf("stats don't add up: %+v", s)
-		}
-		if (s.Bytes == 0) != (queued == 0) || s.Oldest.IsZero() != (queued == 0) {
-			t.Errorf("%d queued, yet %d bytes, the oldest from %v", queued, s.Bytes, s.Oldest)
-		}
+		eventually(t, fmt.Sprintf("%d queued, %d acked, %d dropped by %s", queued, acked, dropped, cause), func() bool {
+			s := o.Stats()
+			var all uint64
+			for _, n := range s.Dropped {
+				all += n
+			}
+			if s.Appended != uint64(s.Queued)+s.Acked+all {
+				t.Fatalf("stats don't add up: %+v", s)
+			}
+			if (s.Bytes == 0) != (s.Queued == 0) || s.Oldest.IsZero() != (s.Queued == 0) {
+				t.Fatalf("%d queued, yet %d bytes, the oldest from %v", s.Queued, s.Bytes, s.Oldest)
+			}
+			return s.Queued == queued && s.Acked == acked && s.Dropped[cause] == dropped && all == dropped
+		})
 	}
 	start := time.Now()
 
 	t.Run("keeps order and empties from the front", func(t *testing.T) {
 		t.Parallel()
 		o := open(t, Limits{}, func() time.Time { return start })
-		want(t, "empty", ids(t, o, 0, 10), "")
+		wantIDs(t, "empty", o, 0, 10, "")
 		fill(t, o, 1, 5)
-		want(t, "all", ids(t, o, 0, 10), "1 2 3 4 5")
-		want(t, "two", ids(t, o, 0, 2), "1 2")
+		wantIDs(t, "all", o, 0, 10, "1 2 3 4 5")
+		wantIDs(t, "two", o, 0, 2, "1 2")
 		messages, _ := o.After(0, 3)
-		want(t, "behind the third", ids(t, o, messages[2].Seq, 10), "4 5")
-		if err := o.Ack(messages[1].Seq); err != nil {
-			t.Fatal(err)
-		}
-		want(t, "after an ack", ids(t, o, 0, 10), "3 4 5")
-		want(t, "behind what is gone", ids(t, o, messages[0].Seq, 10), "3 4 5")
+		wantIDs(t, "behind the third", o, messages[2].Seq, 10, "4 5")
+		o.Ack(messages[1].Seq)
+		wantIDs(t, "after an ack", o, 0, 10, "3 4 5")
+		wantIDs(t, "behind what is gone", o, messages[0].Seq, 10, "3 4 5")
 		check(t, o, 3, 2, DropCount, 0)
-		if err := o.Ack(messages[2].Seq + 2); err != nil {
-			t.Fatal(err)
-		}
+		o.Ack(messages[2].Seq + 2)
 		check(t, o, 0, 5, DropCount, 0)
 		fill(t, o, 6, 6)
-		want(t, "behind the last", ids(t, o, messages[2].Seq+2, 10), "6")
-		want(t, "behind the future", ids(t, o, 1<<60, 10), "")
+		wantIDs(t, "behind the last", o, messages[2].Seq+2, 10, "6")
+		wantIDs(t, "behind the future", o, 1<<60, 10, "")
 	})
 	t.Run("drops the oldest above its count", func(t *testing.T) {
 		t.Parallel()
 		o := open(t, Limits{MaxCount: 3}, func() time.Time { return start })
 		fill(t, o, 1, 1000)
-		want(t, "kept", ids(t, o, 0, 10), "998 999 1000")
+		wantIDs(t, "kept", o, 0, 10, "998 999 1000")
 		check(t, o, 3, 0, DropCount, 997)
-	})
-	t.Run("drops the oldest above its size", func(t *testing.T) {
-		t.Parallel()
-		big := message(1)
-		big.Payload = make([]byte, 2000)
-		o := open(t, Limits{MaxBytes: big.size() + 10}, func() time.Time { return start })
-		fill(t, o, 1, 5)
-		if err := o.Append(big); err != nil {
-			t.Fatal(err)
-		}
-		want(t, "kept", ids(t, o, 0, 10), "1")
-		check(t, o, 1, 0, DropBytes, 5)
 	})
 	t.Run("refuses what is larger than all of it", func(t *testing.T) {
 		t.Parallel()
@@ -140,7 +149,7 @@ func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Ou
 		if err := o.Append(big); err == nil {
 			t.Error("taken")
 		}
-		want(t, "kept", ids(t, o, 0, 10), "1")
+		wantIDs(t, "kept", o, 0, 10, "1")
 		check(t, o, 1, 0, DropSize, 1)
 	})
 	t.Run("drops what is older than its age", func(t *testing.T) {
@@ -153,21 +162,20 @@ func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Ou
 		check(t, o, 3, 0, DropAge, 0)
 		c.advance(time.Second)
 		check(t, o, 1, 0, DropAge, 2)
-		want(t, "kept", ids(t, o, 0, 10), "3")
+		wantIDs(t, "kept", o, 0, 10, "3")
 		c.advance(2 * time.Hour)
-		want(t, "nothing", ids(t, o, 0, 10), "")
+		wantIDs(t, "nothing", o, 0, 10, "")
 		check(t, o, 0, 0, DropAge, 3)
 	})
 	t.Run("takes an ack for what it has dropped", func(t *testing.T) {
 		t.Parallel()
 		o := open(t, Limits{MaxCount: 2}, func() time.Time { return start })
 		fill(t, o, 1, 2)
+		wantIDs(t, "to be sent", o, 0, 2, "1 2")
 		sent, _ := o.After(0, 2)
 		fill(t, o, 3, 4)
-		if err := o.Ack(sent[1].Seq); err != nil {
-			t.Fatal(err)
-		}
-		want(t, "kept", ids(t, o, 0, 10), "3 4")
+		o.Ack(sent[1].Seq)
+		wantIDs(t, "kept", o, 0, 10, "3 4")
 		check(t, o, 2, 0, DropCount, 2)
 	})
 	t.Run("is safe to use from several goroutines", func(t *testing.T) {
@@ -186,7 +194,7 @@ func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Ou
 				defer all.Done()
 				for range 100 {
 					if m, _ := o.After(0, 5); len(m) > 0 {
-						_ = o.Ack(m[len(m)-1].Seq)
+						o.Ack(m[len(m)-1].Seq)
 					}
 				}
 			}()
@@ -203,18 +211,33 @@ func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) Ou
 // bounds.
 func TestMemoryOutboxForgetsWhatIsGone(t *testing.T) {
 	t.Parallel()
-	o := NewMemoryOutbox(Limits{MaxCount: 100})
+	o := NewOutbox(Limits{MaxCount: 100})
 	for i := range 100_000 {
 		if err := o.Append(Message{Payload: []byte{byte(i)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if cap(o.queue) > 1000 {
-		t.Errorf("the queue has room for %d messages, want about 200", cap(o.queue))
+	if cap(o.queue.all) > 1000 {
+		t.Errorf("the queue has room for %d messages, want about 200", cap(o.queue.all))
 	}
-	for i, m := range o.queue[:o.head] {
+	for i, m := range o.queue.all[:o.queue.head] {
 		if m.Payload != nil {
 			t.Fatalf("message %d is still held", i)
 		}
+	}
+}
+
+func TestMemoryOutboxDropsTheOldestAboveItsSize(t *testing.T) {
+	t.Parallel()
+	big := Message{ID: "big", Payload: make([]byte, 2000)}
+	o := NewOutbox(Limits{MaxBytes: big.size() + 10})
+	for _, m := range []Message{{}, {}, {}, {}, {}, big} {
+		if err := o.Append(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := o.Stats()
+	if m, _ := o.After(0, 10); len(m) != 1 || m[0].ID != "big" || s.Dropped[DropBytes] != 5 {
+		t.Errorf("kept %v, stats %+v: want the last alone", m, s)
 	}
 }

@@ -97,11 +97,13 @@ type Drops struct {
 
 // OutboxHealth says what waits for the broker.
 type OutboxHealth struct {
-	Durability string  `json:"durability"` // what becomes of events at a crash: always, outage or memory
+	Durability string  `json:"durability"` // what becomes of events at a crash, at the moment: always, outage or memory
 	Queued     int     `json:"queued"`
 	Bytes      int64   `json:"bytes"`
 	Oldest     float64 `json:"oldest"` // seconds that the oldest has waited
 	Reconnects uint64  `json:"reconnects"`
+	Written    int64   `json:"written"`         // bytes given to the disk since the start
+	Error      string  `json:"error,omitempty"` // why the disk refuses, so that events are in memory alone
 }
 
 // A Release is the state of a model's newest release.

@@ -101,7 +101,7 @@ func TestDrainSaysWhatIsLeft(t *testing.T) {
 // Without a connection, events cost what the outbox keeps, and a bounded number
 // of allocations each.
 func TestPublishWithoutConnection(t *testing.T) {
-	c := newClient(t, Options{URL: "mqtt://localhost", Outbox: NewMemoryOutbox(Limits{MaxCount: 100})}, quick())
+	c := newClient(t, Options{URL: "mqtt://localhost", Outbox: NewOutbox(Limits{MaxCount: 100})}, quick())
 	e := event("cam0", 1)
 	allocs := testing.AllocsPerRun(1000, func() {
 		if err := c.Publish(e); err != nil {
@@ -117,7 +117,7 @@ func TestPublishWithoutConnection(t *testing.T) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	c, err := New(Options{URL: "mqtt://localhost", Device: "dev1", Outbox: NewMemoryOutbox(Limits{MaxCount: 100})})
+	c, err := New(Options{URL: "mqtt://localhost", Device: "dev1", Outbox: NewOutbox(Limits{MaxCount: 100})})
 	if err != nil {
 		b.Fatal(err)
 	}

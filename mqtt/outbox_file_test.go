@@ -1,0 +1,487 @@
+package mqtt
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// numbered is the n-th message, of about an event's size.
+func numbered(n int) Message {
+	return Message{ID: fmt.Sprint(n), Topic: "sightd/dev1/cam0/events", Payload: fmt.Appendf(nil, `{"seq":%d,"pad":%q}`, n, strings.Repeat("x", 400))}
+}
+
+func appendAll(t *testing.T, o *Outbox, from, to int) {
+	t.Helper()
+	for i := from; i <= to; i++ {
+		for o.Append(numbered(i)) != nil {
+			time.Sleep(time.Millisecond) // the disk is slower than this loop
+		}
+	}
+}
+
+// takeOut takes everything out as a session does, until n messages have come,
+// and gives their ids. What it takes is acknowledged but for the last of each
+// window, which comes again.
+func takeOut(t *testing.T, o *Outbox, n int) (ids []string) {
+	t.Helper()
+	seq := uint64(0)
+	eventually(t, fmt.Sprintf("%d messages come out", n), func() bool {
+		messages, err := o.After(seq, window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range messages {
+			ids = append(ids, m.ID)
+			seq = m.Seq
+		}
+		if len(messages) > 0 {
+			o.Ack(seq)
+		}
+		return len(ids) >= n
+	})
+	return ids
+}
+
+func wantNumbers(t *testing.T, ids []string, from, to int) {
+	t.Helper()
+	var want []string
+	for i := from; i <= to; i++ {
+		want = append(want, fmt.Sprint(i))
+	}
+	if !slices.Equal(ids, want) {
+		t.Errorf("got %v, want %d to %d", ids, from, to)
+	}
+}
+
+// copyFile is what a kill at this moment would leave: what was written is in the
+// system's memory, whoever wrote it lives or not.
+func copyFile(t *testing.T, from string) string {
+	t.Helper()
+	content, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "outbox.db")
+	if err := os.WriteFile(to, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestWhatWaitsIsThereAfterARestart(t *testing.T) {
+	t.Parallel()
+	for _, d := range []Durability{Always, Outage} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "outbox.db")
+			o := openOutbox(t, path, Limits{}, d, nil)
+			appendAll(t, o, 1, 1000)
+			wantNumbers(t, takeOut(t, o, 300)[:300], 1, 300)
+			gone := o.Stats().Acked
+			if err := o.Close(); err != nil {
+				t.Fatal(err)
+			}
+			o = openOutbox(t, path, Limits{}, d, nil)
+			s := o.Stats()
+			if want := 1000 - int(gone); s.Queued != want || s.Appended != uint64(want) || s.Oldest.IsZero() || s.Bytes == 0 {
+				t.Errorf("stats %+v, want %d queued", s, want)
+			}
+			appendAll(t, o, 1001, 1010)
+			wantNumbers(t, takeOut(t, o, 1010-int(gone)), int(gone)+1, 1010)
+		})
+	}
+}
+
+// Whatever Always gives to be sent is in the file already, and of what was
+// acknowledged, at most a window comes again.
+func TestAKillCostsNoEventAndRepeatsAWindow(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	o := openOutbox(t, path, Limits{}, Always, nil)
+	random := rand.New(rand.NewPCG(1, 2))
+	sent, acked, appended := uint64(0), uint64(0), 0
+	for range 40 {
+		n := random.IntN(150)
+		appendAll(t, o, appended+1, appended+n)
+		appended += n
+		messages, err := o.After(sent, random.IntN(window)+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(messages) > 0 {
+			sent = messages[len(messages)-1].Seq
+		}
+		if random.IntN(3) > 0 {
+			acked = sent
+			o.Ack(sent)
+		}
+		left := openOutbox(t, copyFile(t, path), Limits{}, Always, nil)
+		first, last := left.front+1, left.last
+		if last < sent || first > acked+1 || acked-min(acked, first-1) > window {
+			t.Fatalf("%d to %d are in the file, though %d was sent and %d acknowledged", first, last, sent, acked)
+		}
+	}
+	if sent < 100 {
+		t.Errorf("%d messages were sent in all: too few to say something", sent)
+	}
+}
+
+func TestOneProcessAtATime(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	openOutbox(t, path, Limits{}, Always, nil)
+	if _, err := OpenOutbox(path, Limits{}, Always, nil); !errors.Is(err, errInUse) || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v, want one that says it is open elsewhere", err)
+	}
+	if _, err := OpenOutbox(path, Limits{}, "sometimes", nil); err == nil || !strings.Contains(err.Error(), "sometimes") {
+		t.Errorf("error %v, want one about the durability", err)
+	}
+}
+
+// A file that can't be read is set aside, and the outbox works.
+func TestADamagedFileIsSetAside(t *testing.T) {
+	t.Parallel()
+	good := filepath.Join(t.TempDir(), "outbox.db")
+	o := openOutbox(t, good, Limits{}, Always, nil)
+	appendAll(t, o, 1, 2000)
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := func(change func([]byte) []byte) []byte { return change(bytes.Clone(content)) }
+	for name, b := range map[string][]byte{
+		"something else":   []byte("what is this?\n"),
+		"a page of zeros":  make([]byte, 4096),
+		"zeros":            make([]byte, len(content)),
+		"the first half":   damaged(func(b []byte) []byte { return b[:len(b)/2] }),
+		"two pages":        damaged(func(b []byte) []byte { return b[:2*os.Getpagesize()] }),
+		"no meta pages":    damaged(func(b []byte) []byte { clear(b[:2*os.Getpagesize()]); return b }),
+		"zeros in the end": damaged(func(b []byte) []byte { clear(b[2*os.Getpagesize():]); return b }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "outbox.db")
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			o := openOutbox(t, path, Limits{}, Always, nil)
+			appendAll(t, o, 5001, 5010)
+			eventually(t, "what is appended comes out", func() bool {
+				seq := uint64(0)
+				for {
+					m, err := o.After(seq, window)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(m) == 0 {
+						return false
+					}
+					if m[len(m)-1].ID == "5010" {
+						return true
+					}
+					seq = m[len(m)-1].Seq
+					o.Ack(seq)
+				}
+			})
+			if _, err := os.Stat(path + ".corrupt"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Whichever bytes of the file are wrong: it opens, and what it gives is what was
+// put in, in order, or counted as lost.
+func TestAnyDamageEndsInOrder(t *testing.T) {
+	t.Parallel()
+	good := filepath.Join(t.TempDir(), "outbox.db")
+	o := openOutbox(t, good, Limits{}, Always, nil)
+	appendAll(t, o, 1, 600)
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for i := range 150 {
+		random := rand.New(rand.NewPCG(2, uint64(i)))
+		b := bytes.Clone(content)
+		switch at, n := random.IntN(len(b)), 1+random.IntN(64); i % 3 {
+		case 0:
+			b[at] ^= 1 << random.IntN(8)
+		case 1:
+			for j := range b[at:min(at+n, len(b))] {
+				b[at+j] = byte(random.Uint32())
+			}
+		default:
+			page := os.Getpagesize()
+			copy(b[at/page*page:], b[random.IntN(len(b)/page)*page:][:page]) // a page is another's
+		}
+		path := filepath.Join(t.TempDir(), "outbox.db")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o, err := OpenOutbox(path, Limits{}, Always, nil)
+		if err != nil {
+			t.Fatalf("damage %d: %v", i, err)
+		}
+		before, seq, got := 0, uint64(0), 0
+		eventually(t, "it is empty", func() bool {
+			m, err := o.After(seq, window)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range m {
+				var n int
+				if _, err := fmt.Sscan(m.ID, &n); err != nil || n <= before || !bytes.Equal(m.Payload, numbered(n).Payload) {
+					t.Fatalf("damage %d: after %d comes %v", i, before, m)
+				}
+				before, seq = n, m.Seq
+				got++
+			}
+			o.Ack(seq)
+			return o.Stats().Queued == 0
+		})
+		s := o.Stats()
+		if s.Appended != s.Acked+s.Dropped[DropDamaged] || int(s.Acked) != got {
+			t.Errorf("damage %d: %d came out, stats %+v", i, got, s)
+		}
+		if got == 600 {
+			whole++
+		}
+		if err := o.Close(); err != nil {
+			t.Errorf("damage %d: close: %v", i, err)
+		}
+	}
+	t.Logf("of 150 damaged files %d gave everything", whole)
+}
+
+// A file that is cut while it is open ends reads with SIGBUS, which must not be
+// the end of the process.
+func TestAFileThatIsCutWhileItIsOpen(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	o := openOutbox(t, path, Limits{}, Always, nil)
+	appendAll(t, o, 1, 500)
+	eventually(t, "all is written", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.queue.len() == 0 })
+	if err := os.Truncate(path, int64(os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = o.After(0, 10)
+	appendAll(t, o, 501, 510)
+	wantNumbers(t, takeOut(t, o, 10), 501, 510)
+	if s := o.Stats(); s.Dropped[DropDamaged] != 500 || s.Queued != 0 {
+		t.Errorf("stats %+v, want 500 given up as damaged", s)
+	}
+}
+
+func TestAnOutboxInAFileKeepsItsBounds(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(3, 4))
+	noise := func(n int) Message { // doesn't compress
+		b := make([]byte, 3000)
+		for i := range b {
+			b[i] = byte(random.Uint32())
+		}
+		return Message{ID: fmt.Sprint(n), Topic: "t", Payload: b}
+	}
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	const bound = 4 << 20
+	o := openOutbox(t, path, Limits{MaxBytes: bound}, Always, nil)
+	for i := range 3000 {
+		for o.Append(noise(i+1)) != nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	eventually(t, "it is within its bounds", func() bool {
+		s := o.Stats()
+		return s.Bytes <= bound && s.Dropped[DropBytes] > 0 && s.Appended == uint64(s.Queued)+s.Dropped[DropBytes]
+	})
+	if s := o.Stats(); s.Queued < bound/3000*8/10 {
+		t.Errorf("%d are kept, want nearly as many as fit", s.Queued)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > bound*3/2+4<<20 {
+		t.Errorf("the file has %d bytes with a bound of %d", info.Size(), bound)
+	}
+	left := o.Stats().Queued
+	wantNumbers(t, takeOut(t, o, left), 3001-left, 3000)
+}
+
+// A device that boots without knowing the time writes events of 1970. They don't
+// become old by the clock's being set.
+func TestSettingTheClockAgesNothing(t *testing.T) {
+	t.Parallel()
+	c := &clock{now: time.Date(1970, 1, 1, 0, 0, 10, 0, time.UTC)}
+	o := openOutbox(t, filepath.Join(t.TempDir(), "outbox.db"), Limits{MaxAge: time.Hour}, Always, c.Now)
+	appendAll(t, o, 1, 10)
+	eventually(t, "they are written", func() bool { m, _ := o.After(0, 10); return len(m) == 10 })
+	c.mu.Lock()
+	c.now = time.Now()
+	c.mu.Unlock()
+	appendAll(t, o, 11, 20)
+	wantNumbers(t, takeOut(t, o, 20), 1, 20)
+}
+
+// While the disk refuses, events go out from memory; what memory doesn't hold is
+// refused and counted; then it writes again.
+func TestADiskThatRefuses(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "missing")
+	o := openOutbox(t, filepath.Join(dir, "outbox.db"), Limits{}, Always, nil)
+	if s := o.Stats(); s.Durability != Memory || s.Error == "" {
+		t.Errorf("stats %+v, want it in memory and the reason", s)
+	}
+	appendAll(t, o, 1, 20)
+	wantNumbers(t, takeOut(t, o, 20), 1, 20)
+	refused := 0
+	for i := range 2 * memoryCount {
+		if o.Append(numbered(i)) != nil {
+			refused++
+		}
+	}
+	if s := o.Stats(); refused == 0 || s.Dropped[DropDisk] != uint64(refused) || s.Queued > memoryCount {
+		t.Errorf("%d refused; stats %+v", refused, s)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it writes again", func() bool { s := o.Stats(); return s.Durability == Always && s.Error == "" })
+	n := o.Stats().Queued
+	if got := takeOut(t, o, n); len(got) != n {
+		t.Errorf("%d came out, want %d", len(got), n)
+	}
+}
+
+// Outage writes nothing as long as the broker acknowledges.
+func TestOutageSparesTheDisk(t *testing.T) {
+	t.Parallel()
+	o := openOutbox(t, filepath.Join(t.TempDir(), "outbox.db"), Limits{}, Outage, nil)
+	syncs := o.Stats().Syncs
+	for i := range 500 {
+		appendAll(t, o, i+1, i+1)
+		wantNumbers(t, takeOut(t, o, 1), i+1, i+1)
+	}
+	if s := o.Stats(); s.Syncs != syncs {
+		t.Errorf("%d writes, want none", s.Syncs-syncs)
+	}
+	appendAll(t, o, 501, 510)
+	eventually(t, "what isn't acknowledged is written", func() bool { return o.Stats().Syncs > syncs })
+	wantNumbers(t, takeOut(t, o, 10), 501, 510)
+}
+
+func TestNothingIsTakenOnceItIsClosed(t *testing.T) {
+	t.Parallel()
+	o := openOutbox(t, filepath.Join(t.TempDir(), "outbox.db"), Limits{}, Always, nil)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for i := range 200 {
+				_ = o.Append(numbered(i))
+			}
+		}()
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	all.Wait()
+	if err := o.Append(numbered(1)); err == nil {
+		t.Error("taken")
+	}
+	again := openOutbox(t, o.store.path, Limits{}, Always, nil)
+	if s, after := o.Stats(), again.Stats(); s.Queued != after.Queued {
+		t.Errorf("%d were taken, %d are there", s.Queued, after.Queued)
+	}
+}
+
+func FuzzDecodeBatch(f *testing.F) {
+	var messages []queued
+	for i := range 3 {
+		m := numbered(i)
+		m.Seq = uint64(i + 5)
+		messages = append(messages, queued{Message: m, added: time.UnixMilli(1)})
+	}
+	f.Add(encodeBatch(messages), uint64(7))
+	f.Add([]byte{}, uint64(0))
+	f.Fuzz(func(t *testing.T, b []byte, last uint64) {
+		got, err := decodeBatch(b, last)
+		if err == nil && (len(got) == 0 || got[len(got)-1].Seq != last) {
+			t.Errorf("%d messages without an error", len(got))
+		}
+	})
+}
+
+// Each claim about the outbox's cost is one of these.
+func BenchmarkOutbox(b *testing.B) {
+	payload, err := json.Marshal(event("cam0", 1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, d := range []Durability{Memory, Outage, Always} {
+		b.Run(string(d), func(b *testing.B) {
+			o, err := OpenOutbox(filepath.Join(b.TempDir(), "outbox.db"), Limits{MaxBytes: 1 << 30}, d, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = o.Close() }()
+			ready := make(chan struct{}, 1)
+			o.OnReady(func() {
+				select {
+				case ready <- struct{}{}:
+				default:
+				}
+			})
+			b.ReportAllocs()
+			go func() {
+				for i := range b.N {
+					for o.Append(Message{ID: fmt.Sprint(i), Topic: "sightd/dev1/cam0/events", Payload: payload}) != nil {
+						time.Sleep(time.Millisecond)
+					}
+					if d != Always {
+						select {
+						case ready <- struct{}{}:
+						default:
+						}
+					}
+				}
+			}()
+			seq := uint64(0)
+			for n := 0; n < b.N; {
+				messages, err := o.After(seq, window)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if len(messages) == 0 {
+					<-ready
+					continue
+				}
+				n += len(messages)
+				seq = messages[len(messages)-1].Seq
+				o.Ack(seq)
+			}
+			s := o.Stats()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(s.Written)/float64(b.N), "written-B/event")
+		})
+	}
+}
