@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/release/inbox"
 )
@@ -188,4 +189,6 @@ type MQTTStatus struct {
 	Reconnects uint64            `json:"reconnects"`
 	Dropped    map[string]uint64 `json:"dropped"` // events given up, by cause
 	Durability string            `json:"durability"`
+
+	Commands *mqtt.CommandStats `json:"commands,omitempty"` // nil where none is allowed
 }
