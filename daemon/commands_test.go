@@ -344,7 +344,7 @@ func TestCommandsByMosquittosTools(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(doc), "### Commands over MQTT")
+	_, rest, _ := strings.Cut(string(doc), "## Commands over MQTT")
 	_, rest, _ = strings.Cut(rest, "```sh\n")
 	script, _, ok := strings.Cut(rest, "```")
 	if !ok {

@@ -102,13 +102,13 @@ type Reply struct {
 
 // CommandStats counts commands since New.
 type CommandStats struct {
-	Listening   bool              // the broker has taken the subscription, in this session
-	Error       string            // why it hasn't; empty: nothing is wrong
-	Received    uint64            // messages, whatever they held
-	Done        uint64            // without an error
-	Repeated    uint64            // answered once more
-	Refused     map[string]uint64 // not done, by Reply.Code
-	RepliesLost uint64            // that found no room while there was no session
+	Listening   bool              `json:"listening"`       // the broker has taken the subscription, in this session
+	Error       string            `json:"error,omitempty"` // why it hasn't; empty: nothing is wrong
+	Received    uint64            `json:"received"`        // messages, whatever they held
+	Done        uint64            `json:"done"`            // without an error
+	Repeated    uint64            `json:"repeated"`        // answered once more
+	Refused     map[string]uint64 `json:"refused"`         // not done, by Reply.Code
+	RepliesLost uint64            `json:"replies_lost"`    // that found no room while there was no session
 }
 
 // commands are the incoming side of a client.

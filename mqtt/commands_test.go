@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -533,4 +535,54 @@ func FuzzCommand(f *testing.F) {
 			t.Errorf("%q is taken, and no JSON", b)
 		}
 	})
+}
+
+// docs/operating.md shows an access list: operators command, devices don't.
+func TestTheAccessListOfTheDocumentation(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "## Commands over MQTT")
+	_, list, ok := strings.Cut(rest, "```\nuser operator")
+	list, _, closed := strings.Cut(list, "```")
+	if !ok || !closed {
+		t.Fatal("docs/operating.md has no access list under Commands over MQTT")
+	}
+	acl := filepath.Join(t.TempDir(), "acl")
+	writeFile(t, acl, "user operator"+list)
+	b := &bench{t: t, echo: &echo{}, broker: newMosquitto(t, "allow_anonymous true", "acl_file "+acl).start()}
+	as := func(user string) *subscriber { return subscribeAs(t, b.broker.url("mqtt"), user, "sightd/#") }
+	b.open(Options{URL: b.broker.url("mqtt"), Username: "dev1"})
+	other := as("dev2")
+	if tok := other.client.Publish(echoTopic, 1, false, saying("dev2", "hello")); !tok.WaitTimeout(patience) {
+		t.Fatal("publish")
+	}
+	b.sub = as("operator")
+	b.send(saying("operator", "hello"))
+	if r := b.replies(1)[0]; r.ID != "operator" || !r.OK {
+		t.Errorf("reply %+v", r)
+	}
+	if s := b.c.Stats().Commands; s.Received != 1 || len(other.on(replyTopic)) > 0 {
+		t.Errorf("counted %+v; another device sees %q", s, other.on(replyTopic))
+	}
+}
+
+func TestWhereNothingCanBeNotedNothingIsDone(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "commands")
+	writeFile(t, file, "in the way")
+	b := newBench(t, func(_ *bench, o *Options) { o.CommandDir = file })
+	b.send(saying("a", "hello"))
+	if r := b.replies(1)[0]; r.Code != RefusedNotKept || len(b.echo.all()) > 0 {
+		t.Errorf("reply %+v, done %q", r, b.echo.all())
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	b.send(saying("a", "hello"))
+	if r := b.replies(2)[1]; !r.OK {
+		t.Errorf("with the way clear: %+v", r)
+	}
 }
