@@ -176,11 +176,11 @@ func (k *kept) find(id string) (r record, known bool, err error) {
 	}
 	r, _, err = k.read(k.path(f.key))
 	switch {
+	case f.reply != nil:
+		r.Reply = f.reply
 	case err != nil:
 		k.log.Error("what is kept of a command can't be read", "id", id, "err", err)
 		r = record{ID: id, Reply: gone}
-	case f.reply != nil:
-		r.Reply = f.reply
 	case r.Reply == nil:
 		r.Reply = marshal(Reply{ID: id, Code: RefusedInterrupted, Error: "sightd ended while it did this, so whether it was done isn't known: see, and give the command another id"})
 	}
