@@ -40,6 +40,7 @@ type Options struct {
 	// Of tests alone.
 	backend, spare Backend // instead of the configuration's, and of the CPU
 	pace           pace
+	clock          func() error // instead of the kernel's word that it is set
 }
 
 // Daemon is one running service. It owns its state directory.
@@ -56,6 +57,7 @@ type Daemon struct {
 	units     []*unit
 	broker    *mqtt.Broker // inside; nil: none
 	outbox    *mqtt.Outbox // nil where there is no client
+	clock     wallClock
 	client    *mqtt.Client // nil where the configuration names no broker
 	say       publisher    // client, or silent
 	metrics   *metrics

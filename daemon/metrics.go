@@ -78,6 +78,10 @@ var (
 	descPublished   = desc("mqtt_events_published_total", "Events that the broker acknowledged.")
 	descQueued      = desc("mqtt_events_queued", "Events that wait for the broker.")
 	descWritten     = desc("mqtt_outbox_written_bytes_total", "Bytes that the outbox gave to the disk.")
+	descCommands    = desc("mqtt_commands_received_total", "Messages on the topics of commands.")
+	descDone        = desc("mqtt_commands_done_total", "Commands that were done.")
+	descRepeated    = desc("mqtt_commands_repeated_total", "Commands whose id was known, which got their first reply again.")
+	descRefused     = desc("mqtt_commands_refused_total", "Commands that were not done.", "code")
 	descLost        = desc("mqtt_events_dropped_total", "Events given up.", "cause")
 )
 
@@ -87,6 +91,7 @@ func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 		descModelErrors, descServing, descCoverage, descBuild,
 		descInterim, descBuilds, descElapsed, descEstimate, descDamaged, descTensorRT,
 		descRelease, descRolledBack, descRejected, descDegraded, descProbation, descDrops, descInboxOK, descConnected, descPublished, descQueued, descWritten, descLost,
+		descCommands, descDone, descRepeated, descRefused,
 	} {
 		ch <- d
 	}
@@ -164,6 +169,14 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descWritten, uint64(s.MQTT.Written))
 	for cause, n := range s.MQTT.Dropped {
 		count(descLost, n, cause)
+	}
+	if c := s.MQTT.Commands; c != nil {
+		count(descCommands, c.Received)
+		count(descDone, c.Done)
+		count(descRepeated, c.Repeated)
+		for code, n := range c.Refused {
+			count(descRefused, n, code)
+		}
 	}
 }
 

@@ -36,7 +36,8 @@ func (d *Daemon) newClient() error {
 		URL: url, Username: c.Username, PasswordFile: c.PasswordFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 		Prefix: c.Prefix, Device: d.cfg.Device, Log: d.log,
-		Outbox: d.outbox,
+		Outbox:   d.outbox,
+		Commands: d.commands(), CommandDir: d.commandDir(), Clock: d.clockSet,
 	})
 	if err != nil {
 		return err
@@ -130,6 +131,9 @@ func (d *Daemon) Status() Status {
 		if !m.Oldest.IsZero() {
 			s.MQTT.Oldest = time.Since(m.Oldest).Seconds()
 		}
+		if len(d.cfg.MQTT.Commands) > 0 {
+			s.MQTT.Commands = &m.Commands
+		}
 	}
 	if d.inbox != nil {
 		in := d.inbox.Status()
@@ -199,6 +203,7 @@ func (d *Daemon) tell(ctx context.Context) {
 		}
 		d.noteRetained()
 		d.sayTensorRT()
+		_ = d.clock.set() // a time server may be away by the time that it matters
 		s := d.Status()
 		h := health(s, last, time.Since(since))
 		for _, u := range d.units {

@@ -46,7 +46,7 @@ func newStage(t *testing.T, change func(*Config, *scripted)) *stage {
 // start begins the daemon, again where it was stopped.
 func (s *stage) start() {
 	s.t.Helper()
-	d, err := New(s.c, Options{backend: s.backend, pace: lively, Worker: testenv.Worker(s.t), Log: testLog(s.t)})
+	d, err := New(s.c, Options{backend: s.backend, pace: lively, clock: func() error { return nil }, Worker: testenv.Worker(s.t), Log: testLog(s.t)})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
 	"github.com/sightd/sightd/release/inbox"
 )
@@ -191,4 +192,6 @@ type MQTTStatus struct {
 	Written    int64             `json:"written_bytes"` // that the outbox gave to the disk since the start
 	// OutboxError is why the outbox's disk refuses.
 	OutboxError string `json:"outbox_error,omitempty"`
+
+	Commands *mqtt.CommandStats `json:"commands,omitempty"` // nil where none is allowed
 }

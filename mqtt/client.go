@@ -28,6 +28,13 @@ type Options struct {
 	Prefix string // of all topics; may have several levels. Empty: sightd
 	Device string
 
+	// Commands are those that are obeyed, by name; nil: none. They are noted in
+	// CommandDir, which is made, before they are done. Clock says whether the
+	// clock is set, and if not, why: what expires can't be told without.
+	Commands   map[string]Command
+	CommandDir string
+	Clock      func() error
+
 	Outbox   *Outbox      // closed by its owner. nil: one in memory with default limits
 	OnStatus func(Status) // called by Run at every change; must return soon. nil: none
 	Log      *slog.Logger // nil: none
@@ -57,6 +64,7 @@ type Stats struct {
 	States        int               // topics that hold a state
 	StatesPending int               // those that the broker has still to be told
 	StatesRefused uint64            // calls of SetState that could not be taken
+	Commands      CommandStats
 }
 
 // A Client brings events and states to a broker. Its methods may be called at
@@ -68,10 +76,11 @@ type Client struct {
 	log    *slog.Logger
 	timing timing
 
-	outbox *Outbox
-	states *states
-	ids    *ids
-	wake   chan struct{} // holds one: there is something new to send
+	outbox   *Outbox
+	states   *states
+	commands *commands
+	ids      *ids
+	wake     chan struct{} // holds one: there is something new to send
 
 	mu       sync.Mutex
 	running  bool
@@ -153,6 +162,9 @@ func New(o Options) (*Client, error) {
 		counted:  Stats{Dropped: map[string]uint64{DropInvalid: 0, DropSize: 0}},
 	}
 	c.outbox.OnReady(c.stir)
+	if c.commands, err = newCommands(o, c.stir); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -285,6 +297,7 @@ func (c *Client) Stats() Stats {
 	s.Acked, s.Queued, s.QueuedBytes, s.Oldest = box.Acked, box.Queued, box.Bytes, box.Oldest
 	s.Durability, s.OutboxError, s.Written = box.Durability, box.Error, box.Written
 	s.States, s.StatesPending = c.states.count()
+	s.Commands = c.commands.counted()
 	return s
 }
 

@@ -118,8 +118,13 @@ var watchers atomic.Int64
 // session kept.
 func subscribe(t *testing.T, url, filter string) *subscriber {
 	t.Helper()
+	return subscribeAs(t, url, "", filter)
+}
+
+func subscribeAs(t *testing.T, url, user, filter string) *subscriber {
+	t.Helper()
 	s := &subscriber{}
-	o := paho.NewClientOptions().AddBroker(url).SetClientID(fmt.Sprint("watch-", watchers.Add(1)))
+	o := paho.NewClientOptions().AddBroker(url).SetClientID(fmt.Sprint("watch-", watchers.Add(1))).SetUsername(user)
 	o.SetCleanSession(false).SetMaxReconnectInterval(50 * time.Millisecond).SetConnectRetry(true).SetConnectRetryInterval(10 * time.Millisecond)
 	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
 		s.mu.Lock()

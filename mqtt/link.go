@@ -31,12 +31,14 @@ type link struct {
 }
 
 func newLink(c net.Conn, writeTimeout time.Duration) *link {
-	return &link{
+	l := &link{
 		Conn:         c,
 		in:           packetReader{r: bufio.NewReaderSize(c, 4096)},
 		writeTimeout: writeTimeout,
 		lost:         make(chan struct{}),
 	}
+	l.in.reply = l
+	return l
 }
 
 // fail ends the link for the reason given, unless it has already ended.
@@ -141,7 +143,6 @@ func dialWebsocket(ctx context.Context, t target, config *tls.Config) (net.Conn,
 		}
 		return nil, err
 	}
-	c.SetReadLimit(2 * maxIncoming)
 	return &websocketConn{Conn: c.NetConn(), ws: c}, nil
 }
 

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,18 +14,22 @@ import (
 const maxIncoming = 256 << 10
 
 // A packetReader passes on what a broker sends, packet by packet, and fails at
-// the first sign that it isn't one.
+// the first sign that it isn't one. Messages that are too large it leaves out:
+// whoever may publish to this client could end its sessions with them.
 type packetReader struct {
 	r       *bufio.Reader
 	left    int  // of the packet that is being read, header included
 	started bool // the first packet has begun
+
+	reply   io.Writer                                      // takes acknowledgements of what is left out
+	skipped func(topic string, retained bool, payload int) // is told of it; nil: it is an error
 }
 
 // errNotMQTT: the other side speaks something else.
 var errNotMQTT = errors.New("not an MQTT broker")
 
 func (p *packetReader) Read(b []byte) (int, error) {
-	if p.left == 0 {
+	for p.left == 0 {
 		if err := p.header(); err != nil {
 			return 0, err
 		}
@@ -47,7 +52,7 @@ func (p *packetReader) header() error {
 		return fmt.Errorf("%w: it answers with %s", errNotMQTT, describe(start))
 	}
 	p.started = true
-	length := 0
+	head0, length, size := first[0], 0, 0
 	for i := 1; ; i++ {
 		head, err := p.r.Peek(i + 1)
 		if err != nil {
@@ -55,7 +60,7 @@ func (p *packetReader) header() error {
 		}
 		length |= int(head[i]&0x7f) << (7 * (i - 1))
 		if head[i]&0x80 == 0 {
-			p.left = i + 1 + length
+			size = i + 1
 			break
 		}
 		if i == 4 {
@@ -63,8 +68,59 @@ func (p *packetReader) header() error {
 		}
 	}
 	if length > maxIncoming {
+		if qos := head0 >> 1 & 3; head0>>4 == 3 && qos < 2 && p.skipped != nil {
+			return noEOF(p.skip(head0, size, length))
+		}
 		return fmt.Errorf("broker sends a packet of %d bytes: at most %d are taken", length, maxIncoming)
 	}
+	p.left = size + length
+	return nil
+}
+
+// skip reads over a PUBLISH of QoS 0 or 1 and acknowledges it, or the broker
+// would soon send no other.
+func (p *packetReader) skip(first byte, header, length int) error {
+	if _, err := p.r.Discard(header); err != nil {
+		return err
+	}
+	head, err := p.r.Peek(2)
+	if err != nil {
+		return err
+	}
+	size := 2 + int(binary.BigEndian.Uint16(head)) // less than length, which is above maxIncoming
+	topic := ""
+	if size <= p.r.Size() {
+		whole, err := p.r.Peek(size)
+		if err != nil {
+			return err
+		}
+		topic = string(whole[2:])
+	}
+	if _, err := p.r.Discard(size); err != nil {
+		return err
+	}
+	left := length - size
+	var puback []byte
+	if first>>1&3 == 1 {
+		id, err := p.r.Peek(2)
+		if err != nil {
+			return err
+		}
+		puback = []byte{0x40, 2, id[0], id[1]}
+		if _, err := p.r.Discard(2); err != nil {
+			return err
+		}
+		left -= 2
+	}
+	if _, err := p.r.Discard(left); err != nil {
+		return err
+	}
+	if puback != nil {
+		if _, err := p.reply.Write(puback); err != nil {
+			return err
+		}
+	}
+	p.skipped(topic, first&1 == 1, left)
 	return nil
 }
 

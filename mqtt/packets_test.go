@@ -44,6 +44,62 @@ func TestPacketReader(t *testing.T) {
 	}
 }
 
+// large is a PUBLISH of QoS 0 or 1 with so many bytes of payload.
+func large(first byte, topic string, payload int) string {
+	body := string([]byte{byte(len(topic) >> 8), byte(len(topic))}) + topic
+	if first>>1&3 > 0 {
+		body += "\x12\x34"
+	}
+	n := len(body) + payload
+	return string([]byte{first, byte(n) | 0x80, byte(n>>7) | 0x80, byte(n>>14) | 0x80, byte(n >> 21)}) + body + strings.Repeat("x", payload)
+}
+
+func TestMessagesThatAreTooLargeAreLeftOut(t *testing.T) {
+	t.Parallel()
+	const connack, puback = "\x20\x02\x00\x00", "\x40\x02\x00\x01"
+	const size = 3 << 20
+	long := strings.Repeat("t", 65535)
+	for _, tc := range []struct{ name, in, topic, reply, err string }{
+		{"QoS 0", large(0x30, "a/b", size), "a/b", "", ""},
+		{"QoS 1", large(0x32, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
+		{"sent again", large(0x3a, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
+		{"retained", large(0x33, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
+		{"the longest topic", large(0x32, long, size), "", "\x40\x02\x12\x34", ""},
+		{"no topic", large(0x32, "", size), "", "\x40\x02\x12\x34", ""},
+		{"QoS 2, which nobody subscribed to", large(0x34, "a", size), "", "", "at most 262144"},
+		{"another packet", "\x90" + large(0x30, "a", size)[1:], "", "", "at most 262144"},
+		{"cut short", large(0x32, "a", size)[:size], "", "", "unexpected EOF"},
+		{"cut in its topic", large(0x32, "abc", size)[:8], "", "", "unexpected EOF"},
+		{"cut in its id", large(0x32, "abc", size)[:11], "", "", "unexpected EOF"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var reply strings.Builder
+			told := 0
+			p := &packetReader{r: bufio.NewReader(strings.NewReader(connack + tc.in + puback)), reply: &reply}
+			if strings.HasPrefix(tc.name, "cut") {
+				p.r = bufio.NewReader(strings.NewReader(connack + tc.in))
+			}
+			p.skipped = func(topic string, retained bool, payload int) {
+				told++
+				if topic != tc.topic || retained != (tc.name == "retained") || payload != size {
+					t.Errorf("told of %q, retained %v, %d bytes", topic, retained, payload)
+				}
+			}
+			got, err := io.ReadAll(p)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) || told > 0 {
+					t.Errorf("error %v, told %d times, want %q", err, told, tc.err)
+				}
+				return
+			}
+			if err != nil || string(got) != connack+puback || reply.String() != tc.reply || told != 1 {
+				t.Errorf("passed on %q, replied %q, told %d times: %v", got, reply.String(), told, err)
+			}
+		})
+	}
+}
+
 func FuzzPacketReader(f *testing.F) {
 	f.Add([]byte("\x20\x02\x00\x00\x40\x02\x00\x01"))
 	f.Add([]byte("HTTP/1.1 400 Bad Request"))
@@ -58,6 +114,10 @@ func FuzzPacketReader(f *testing.F) {
 		}
 		if errors.Is(err, errNotMQTT) && len(err.Error()) > 250 {
 			t.Errorf("error of %d bytes", len(err.Error()))
+		}
+		skips := &packetReader{r: bufio.NewReader(bytes.NewReader(b)), reply: io.Discard, skipped: func(string, bool, int) {}}
+		if rest, err := io.ReadAll(skips); err == nil && len(rest) > len(b) {
+			t.Errorf("%d of %d bytes passed on", len(rest), len(b))
 		}
 	})
 }

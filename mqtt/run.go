@@ -26,6 +26,8 @@ func (c *Client) Run(ctx context.Context) error {
 		c.mu.Unlock()
 	}()
 
+	defer c.commands.start(ctx)()
+
 	news := reporter{log: c.log.With("broker", c.target.String()), repeat: c.timing.repeat}
 	sessions := 0
 	for attempt := 0; ; attempt++ {

@@ -29,7 +29,7 @@ type flight struct {
 	token paho.Token
 	sent  time.Time
 	event uint64      // its Seq; 0: it is a state
-	state stateFlight // state nil: the farewell
+	state stateFlight // state nil: a reply, or the farewell
 }
 
 // session connects, calls up and works until the connection or ctx ends. A
@@ -75,6 +75,7 @@ func (c *Client) connect(ctx context.Context) (*session, *failure) {
 			return nil, err
 		}
 		l = newLink(conn, c.timing.write)
+		l.in.skipped = c.skipped
 		close(opened)
 		return l, nil
 	})
@@ -131,6 +132,7 @@ func (s *session) work(ctx context.Context) error {
 		return err
 	}
 	c.states.restart()
+	defer s.listen()()
 	// A broker that takes over from an older session may publish that one's
 	// will after our `online`.
 	reassert := time.NewTimer(c.timing.reassert)
@@ -178,6 +180,14 @@ func (s *session) fill(ctx context.Context) error {
 				return err
 			}
 			sent = true
+		}
+		if len(s.flights) < window {
+			if r, ok := s.c.commands.next(); ok {
+				if err := s.send(ctx, s.c.Topic(r.topic), false, r.payload, flight{}); err != nil {
+					return err
+				}
+				sent = true
+			}
 		}
 		if !looked {
 			looked = true
