@@ -138,7 +138,7 @@ func FuzzHomeAssistantID(f *testing.F) {
 	})
 }
 
-// Sixteen cameras with four models fit one message, of 39 KiB.
+// Sixteen cameras with four models fit one message, of 39 kB.
 func TestDiscoveryThatIsTooLargeIsSplitByCamera(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, Options{URL: "mqtt://localhost", Device: "kiosk-7"}, quick())

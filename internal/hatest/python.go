@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/sightd/sightd/internal/testenv"
@@ -25,6 +26,8 @@ type Template struct {
 
 // Render gives what Jinja makes of each, as Home Assistant uses it; a template that
 // uses what isn't there fails the test, where Home Assistant would log a warning.
+// Where there is Home Assistant itself (see Validate), that has to make the same of
+// them.
 func Render(t testing.TB, all ...Template) []string {
 	t.Helper()
 	var out []string
@@ -32,8 +35,16 @@ func Render(t testing.TB, all ...Template) []string {
 	if len(out) != len(all) {
 		t.Fatalf("%d of %d templates were rendered", len(out), len(all))
 	}
+	if os.Getenv(itself) != "" {
+		if _, own := homeAssistant(t, nil, all); !slices.Equal(out, own) {
+			t.Errorf("Home Assistant makes %q of the templates, Jinja %q", own, out)
+		}
+	}
 	return out
 }
+
+// itself names a Python that has Home Assistant.
+const itself = "SIGHTD_HOMEASSISTANT_PYTHON"
 
 // Validate has Home Assistant's own code look at messages by their topics, and gives
 // the entities that it takes, as PLATFORM ID. It skips the test where there is no
@@ -41,13 +52,28 @@ func Render(t testing.TB, all ...Template) []string {
 // SIGHTD_HOMEASSISTANT_PYTHON to one.
 func Validate(t testing.TB, messages map[string]string) []string {
 	t.Helper()
-	interpreter := os.Getenv("SIGHTD_HOMEASSISTANT_PYTHON")
-	if interpreter == "" {
-		t.Skip("SIGHTD_HOMEASSISTANT_PYTHON names no Python that has Home Assistant: pip install homeassistant wants a newer Python than Debian's")
+	if os.Getenv(itself) == "" {
+		t.Skip(itself + " names no Python that has Home Assistant: one with device discovery wants a newer Python than Debian has")
 	}
-	var out []string
-	python(t, interpreter, validate, messages, &out)
-	return out
+	taken, _ := homeAssistant(t, messages, nil)
+	return taken
+}
+
+func homeAssistant(t testing.TB, messages map[string]string, templates []Template) (taken, rendered []string) {
+	t.Helper()
+	in := struct {
+		Messages  map[string]string `json:"messages"`
+		Templates []Template        `json:"templates"`
+	}{messages, templates}
+	if messages == nil {
+		in.Messages = map[string]string{}
+	}
+	if templates == nil {
+		in.Templates = []Template{}
+	}
+	var out struct{ Taken, Rendered []string }
+	python(t, os.Getenv(itself), validate, in, &out)
+	return out.Taken, out.Rendered
 }
 
 func python(t testing.TB, interpreter, script string, in, out any) {
