@@ -67,6 +67,7 @@ type Daemon struct {
 
 	installing sync.Mutex // one release at a time
 	noted      bool       // the retained topics are; of tell alone
+	discovery  discovery  // what Home Assistant is told; of New and tell alone
 	stirred    chan struct{}
 	breakdown  breakdown
 }

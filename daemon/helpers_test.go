@@ -19,15 +19,20 @@ type subscriber struct {
 }
 
 // subscribe keeps trying until the broker is there, so that it can be called
-// before the daemon that holds it starts.
-func subscribe(t *testing.T, url string) *subscriber {
+// before the daemon that holds it starts. It sees all of sightd, and what else is
+// asked for.
+func subscribe(t *testing.T, url string, also ...string) *subscriber {
 	t.Helper()
 	s := &subscriber{payloads: map[string][]string{}}
 	o := paho.NewClientOptions().AddBroker(url).SetClientID("test-subscriber").
 		SetConnectRetry(true).SetConnectRetryInterval(5 * time.Millisecond).SetOrderMatters(true).
 		SetAutoReconnect(false).
 		SetOnConnectHandler(func(c paho.Client) {
-			c.Subscribe("sightd/#", 1, func(_ paho.Client, m paho.Message) {
+			filters := map[string]byte{"sightd/#": 1}
+			for _, filter := range also {
+				filters[filter] = 1
+			}
+			c.SubscribeMultiple(filters, func(_ paho.Client, m paho.Message) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.payloads[m.Topic()] = append(s.payloads[m.Topic()], string(m.Payload()))

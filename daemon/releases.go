@@ -126,6 +126,9 @@ func (d *Daemon) sayRelease(name string, r mqtt.Release) {
 	if r.Since.IsZero() {
 		r.Since = mqtt.Time{Time: time.Now()}
 	}
+	if u, err := d.unit(name); err == nil {
+		r.Serving, r.ServingRevision = u.serves()
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // text and numbers

@@ -60,6 +60,7 @@ func (d *Daemon) clearRetained() {
 	if err := d.writeRetained(slices.Compact(all)); err != nil {
 		d.log.Warn("states of cameras and models can't be cleared when those are gone", "err", err)
 	}
+	d.discover()
 }
 
 // noteRetained forgets the states that were cleared, once the broker has
@@ -70,6 +71,10 @@ func (d *Daemon) noteRetained() {
 	}
 	if err := d.writeRetained(d.retained()); err != nil {
 		d.log.Warn("note the retained topics", "err", err)
+		return
+	}
+	if err := d.writeDiscovery(d.discovery); err != nil {
+		d.log.Warn("note what Home Assistant was told", "err", err)
 		return
 	}
 	d.noted = true

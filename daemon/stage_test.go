@@ -38,7 +38,7 @@ func newStage(t *testing.T, change func(*Config, *scripted)) *stage {
 	if change != nil {
 		change(c, s.backend)
 	}
-	s.sub = subscribe(t, "mqtt://"+c.MQTT.Embedded)
+	s.sub = subscribe(t, "mqtt://"+c.MQTT.Embedded, "homeassistant/#")
 	s.start()
 	return s
 }

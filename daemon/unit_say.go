@@ -58,6 +58,16 @@ func (u *unit) sayServing(rel *release.Release) {
 	u.progress(rel, r)
 }
 
+// serves gives the number and revision of the release that serves; 0: none does.
+func (u *unit) serves() (release int, revision int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.status.State != modelServing {
+		return 0, 0
+	}
+	return u.status.Release, u.status.Revision
+}
+
 // idle notes that nothing serves for a while, since the engine has to make room.
 func (u *unit) idle() {
 	u.mu.Lock()

@@ -25,7 +25,7 @@ type Options struct {
 	CertFile     string // PEM; with KeyFile, the client's certificate
 	KeyFile      string
 
-	Prefix string // of all topics; may have several levels. Empty: sightd
+	Prefix string // of all topics; may have several levels. Empty: defaultPrefix
 	Device string
 
 	// Commands are those that are obeyed, by name; nil: none. They are noted in
@@ -121,7 +121,7 @@ var defaultTiming = timing{
 // nothing.
 func New(o Options) (*Client, error) {
 	if o.Prefix == "" {
-		o.Prefix = "sightd"
+		o.Prefix = defaultPrefix
 	}
 	if err := checkPrefix(o.Prefix); err != nil {
 		return nil, fmt.Errorf("mqtt.%w", err)
@@ -176,6 +176,9 @@ func clientID(prefix, device string) string {
 
 // Topic is the whole topic of one without PREFIX/DEVICE/.
 func (c *Client) Topic(suffix string) string {
+	if whole, ok := strings.CutPrefix(suffix, rooted); ok {
+		return whole
+	}
 	return c.opts.Prefix + "/" + c.opts.Device + "/" + suffix
 }
 

@@ -116,6 +116,10 @@ type Release struct {
 	Progress *float64 `json:"progress,omitempty"` // of a build that is under way, 0 to 1
 	Phase    string   `json:"phase,omitempty"`    // what the build is doing
 	Since    Time     `json:"since"`
+
+	// What serves meanwhile, as when a newer one is proven or was rejected; absent: nothing does.
+	Serving         int   `json:"serving,omitempty"`
+	ServingRevision int64 `json:"serving_revision,omitempty"`
 }
 
 // A Time is written as RFC 3339 in UTC with milliseconds.

@@ -51,6 +51,13 @@ func TopicCommand(name string) string { return "command/" + name }
 // TopicReply is where a command's reply goes.
 func TopicReply(name string) string { return TopicCommand(name) + "/reply" }
 
+// defaultPrefix is the first part of all topics where no other is named.
+const defaultPrefix = "sightd"
+
+// rooted begins what stands for a whole topic where one without PREFIX/DEVICE/ is
+// wanted: no other begins so, as its first level has a name.
+const rooted = "/"
+
 // maxName bounds a level of a topic, in bytes, so that no topic comes near the
 // 65,535 bytes that MQTT allows.
 const maxName = 256
@@ -92,6 +99,7 @@ func checkPrefix(prefix string) error {
 
 // checkTopic checks what SetState is given.
 func checkTopic(topic string) error {
+	topic = strings.TrimPrefix(topic, rooted)
 	if len(topic) > 4*maxName {
 		return fmt.Errorf("topic of %d bytes: at most %d", len(topic), 4*maxName)
 	}
