@@ -18,29 +18,41 @@ import (
 // named.
 func (d *Daemon) newClient() error {
 	c := d.cfg.MQTT
-	url := c.URL
-	if url == "" && d.broker != nil {
-		url = d.broker.URL()
+	o := d.cfg.MQTTOptions()
+	if o.URL == "" && d.broker != nil {
+		o.URL = d.broker.URL()
 	}
 	d.say = silent{}
-	if url == "" {
+	if o.URL == "" {
 		d.log.Warn("mqtt.url is not set, so nothing is published")
 		return nil
 	}
-	client, err := mqtt.New(mqtt.Options{
-		URL: url, Username: c.Username, PasswordFile: c.PasswordFile,
-		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		Prefix: c.Prefix, Device: d.cfg.Device, Log: d.log,
-		Outbox: mqtt.NewMemoryOutbox(mqtt.Limits{
-			MaxBytes: min(int64(c.Outbox.MaxBytes), maxMemoryOutbox),
-			MaxAge:   time.Duration(c.Outbox.MaxAge),
-		}),
+	o.Log = d.log
+	o.Outbox = mqtt.NewMemoryOutbox(mqtt.Limits{
+		MaxBytes: min(int64(c.Outbox.MaxBytes), maxMemoryOutbox),
+		MaxAge:   time.Duration(c.Outbox.MaxAge),
 	})
+	client, err := mqtt.New(o)
 	if err != nil {
 		return err
 	}
 	d.client, d.say = client, client
 	return nil
+}
+
+// MQTTOptions are the brokers of the configuration, and how this device is known
+// there; URL is empty where it names none.
+func (c *Config) MQTTOptions() mqtt.Options {
+	m := &c.MQTT
+	o := mqtt.Options{
+		Username: m.Username, PasswordFile: m.PasswordFile,
+		CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile,
+		Prefix: m.Prefix, Device: c.Device,
+	}
+	if len(m.URL) > 0 {
+		o.URL, o.Others = m.URL[0], m.URL[1:]
+	}
+	return o
 }
 
 // maxMemoryOutbox bounds the outbox while it lives in memory alone.
@@ -107,7 +119,7 @@ func (d *Daemon) Status() Status {
 	if d.client != nil {
 		m := d.client.Stats()
 		s.MQTT = MQTTStatus{
-			Connected: m.Connected, Since: m.Since.UTC(), Error: m.Error, Published: m.Acked,
+			Connected: m.Connected, Broker: m.Broker, Warnings: m.Warnings, Since: m.Since.UTC(), Error: m.Error, Published: m.Acked,
 			Queued: m.Queued, Bytes: m.QueuedBytes, Dropped: m.Dropped, Reconnects: m.Reconnects, Durability: "memory",
 		}
 		if !m.Oldest.IsZero() {
@@ -239,6 +251,7 @@ func health(s, before Status, over time.Duration) mqtt.Health {
 		Temperatures: temperatures(),
 	}
 	h.Degraded = degraded(s)
+	h.Session = mqtt.SessionHealth{Broker: s.MQTT.Broker, Warnings: s.MQTT.Warnings}
 	h.Outbox = mqtt.OutboxHealth{
 		Durability: s.MQTT.Durability, Queued: s.MQTT.Queued, Bytes: s.MQTT.Bytes,
 		Oldest: s.MQTT.Oldest, Reconnects: s.MQTT.Reconnects,

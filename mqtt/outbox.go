@@ -30,6 +30,9 @@ type Outbox interface {
 	After(seq uint64, n int) ([]Message, error)
 	// Ack removes all messages up to seq: the broker has them.
 	Ack(seq uint64) error
+	// GiveUp removes the oldest message if it is seq, and counts it as dropped for
+	// the cause. Where seq has gone already it does nothing.
+	GiveUp(seq uint64, cause string) error
 	Stats() OutboxStats
 }
 
@@ -52,6 +55,7 @@ const (
 	DropSize    = "size"    // larger than one message may be
 	DropInvalid = "invalid" // can't be written as an event
 	DropError   = "error"   // the outbox couldn't store it
+	DropRefused = "refused" // the broker closed the connection at it, each time
 )
 
 // Limits bound an outbox. A zero takes the default.
@@ -95,7 +99,7 @@ func NewMemoryOutbox(l Limits) *MemoryOutbox {
 	return &MemoryOutbox{
 		limits: l,
 		now:    time.Now,
-		stats:  OutboxStats{Dropped: map[string]uint64{DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0}},
+		stats:  OutboxStats{Dropped: map[string]uint64{DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0, DropRefused: 0}},
 	}
 }
 
@@ -149,6 +153,19 @@ func (o *MemoryOutbox) Ack(seq uint64) error {
 		o.pop()
 		o.stats.Acked++
 	}
+	return nil
+}
+
+func (o *MemoryOutbox) GiveUp(seq uint64, cause string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.head == len(o.queue) || o.queue[o.head].Seq > seq {
+		return nil
+	}
+	if oldest := o.queue[o.head].Seq; oldest < seq {
+		return fmt.Errorf("give up message %d: %d is older and waits still", seq, oldest)
+	}
+	o.drop(cause)
 	return nil
 }
 
