@@ -36,7 +36,7 @@ func (k *kicks) failed(f *failure, lasted, soon, alone time.Duration) bool {
 		k.found = k.found || k.inRow >= kicksSay
 		return k.found
 	case k.found: // it stays so until a session lasts
-	case f.stage == running && lasted < soon && isClosed(f.err): // a reset tells neither
+	case f.stage == running && isClosed(f.err) && !atEnd(f.err): // a reset tells neither
 	default:
 		k.inRow = 0
 	}

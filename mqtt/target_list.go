@@ -35,6 +35,8 @@ func (o *Options) readFiles(targets []target) error {
 		if err := o.checkFiles(t); err != nil {
 			return err
 		}
+	}
+	for _, t := range targets {
 		if _, err := o.tlsConfig(t); err != nil {
 			return err
 		}
