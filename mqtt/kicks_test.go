@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,14 +18,37 @@ import (
 // session. Both say so, and come back so seldom that one of them has peace.
 func TestClonesAreFoundOut(t *testing.T) {
 	t.Parallel()
-	m := newMosquitto(t, "allow_anonymous true").start()
+	ca := newAuthority(t, "ca")
+	cert, key := ca.issue(t, "server", time.Now().Add(time.Hour), x509.ExtKeyUsageServerAuth)
+	for name, start := range map[string]func(t *testing.T) Options{
+		"mosquitto": func(t *testing.T) Options {
+			return Options{URL: newMosquitto(t, "allow_anonymous true").start().url("mqtt")}
+		},
+		"mosquitto over TLS": func(t *testing.T) Options {
+			return Options{URL: newMosquitto(t, "allow_anonymous true", "cafile "+ca.file, "certfile "+cert, "keyfile "+key).start().url("mqtts"), CAFile: ca.file}
+		},
+		"mosquitto over websockets": func(t *testing.T) Options {
+			return Options{URL: newMosquitto(t, "allow_anonymous true", "protocol websockets").start().url("ws")}
+		},
+		"embedded": func(t *testing.T) Options { return Options{URL: broker(t).URL()} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			findClones(t, start(t))
+		})
+	}
+}
+
+func findClones(t *testing.T, o Options) {
+	t.Helper()
+	o.Device = "{image}"
 	tm := quick()
 	tm.least, tm.most = 100*time.Millisecond, 200*time.Millisecond
 	tm.leastDuplicate, tm.mostDuplicate = time.Hour, time.Hour
 	var stops []func()
 	var clones []*Client
 	for range 2 {
-		c := newClient(t, Options{URL: m.url("mqtt"), Device: "{image}"}, tm)
+		c := newClient(t, o, tm)
 		stops = append(stops, run(t, c))
 		clones = append(clones, c)
 	}

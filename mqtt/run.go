@@ -123,7 +123,7 @@ func (c *Client) setStatus(change func(*Status)) {
 	c.mu.Lock()
 	before := c.status
 	change(&c.status)
-	after := c.status
+	after := c.present()
 	c.mu.Unlock()
 	if c.opts.OnStatus != nil && (before.Connected != after.Connected || before.Error != after.Error) {
 		c.opts.OnStatus(after)

@@ -86,6 +86,26 @@ func TestMessagesThatTheBrokerRefuses(t *testing.T) {
 	}
 }
 
+// With another of its limits mosquitto takes what is too large, acknowledges it,
+// and throws it away: that can't be seen here, and stops nothing.
+func TestMessagesThatTheBrokerThrowsAway(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t, "allow_anonymous true\nmessage_size_limit 4000").start()
+	seen := subscribe(t, m.url("mqtt"), "sightd/#")
+	c := newClient(t, Options{URL: m.url("mqtt")}, quickSuspect())
+	run(t, c)
+	for _, e := range []Event{large("cam1", 1, 5000), event("cam0", 1)} {
+		if err := c.Publish(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drain(t, c)
+	eventually(t, "the event", func() bool { return len(seen.on("sightd/dev1/cam0/events")) == 1 })
+	if s := c.Stats(); s.Acked != 2 || s.Reconnects != 0 || len(seen.on("sightd/dev1/cam1/events")) != 0 {
+		t.Errorf("stats are %+v, seen are %d", s, len(seen.on("sightd/dev1/cam1/events")))
+	}
+}
+
 // Nothing is given up because of an outage, however often and at whatever moment
 // the connection ends.
 func TestNothingIsGivenUpForAnOutage(t *testing.T) {
