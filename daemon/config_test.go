@@ -468,3 +468,22 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+func FuzzBrokers(f *testing.F) {
+	for _, s := range []string{"", "mqtt://a", "mqtt://a,mqtts://b", " , ,x://,,y://", "wss://a/b?c=1,2 , ws://d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var b Brokers
+		if err := b.UnmarshalText([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(text, "://"); len(b) > n+1 {
+			t.Errorf("%q is read as %d brokers", text, len(b))
+		}
+		shown, err := json.Marshal(b)
+		if err != nil || !json.Valid(shown) {
+			t.Errorf("%q is shown as %s, %v", text, shown, err)
+		}
+	})
+}
