@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/internal/testenv"
 )
 
 // Whatever is wrong with the broker, frames are classified, the status and one
@@ -119,4 +121,41 @@ func strictBroker(t *testing.T) (address string) {
 			t.Fatal("mosquitto doesn't start: ", err)
 		}
 	}
+}
+
+// Of several brokers the one that works is used, from a list or from the
+// environment; status and log say which, the status and the doctor what is wrong
+// with the files.
+func TestOneOfSeveralBrokers(t *testing.T) {
+	t.Parallel()
+	good := strictBroker(t)
+	password := write(t, filepath.Join(t.TempDir(), "password"), []byte("right\n"))
+	config, _ := serviceConfig(t, "test:bars?frames=5&each=true", fmt.Sprintf("mqtt: {url: [%q, %q], username: door, password_file: %s}\n",
+		"mqtt://"+freeAddress(t), "mqtt://"+good, password))
+	if err := os.Chmod(password, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := startService(t, config)
+	status := s.when("the events are delivered", func(s *daemon.Status) bool { return s.MQTT.Connected && s.MQTT.Published == 5 })
+	if status.MQTT.Broker != "mqtt://"+good {
+		t.Errorf("the status says %+v, wanted the broker %s", status.MQTT, good)
+	}
+	wantParts(t, strings.Join(status.MQTT.Warnings, "; "), "mqtt.password_file", password, "chmod o=")
+	wantParts(t, s.log.String(), "connected to the broker", "broker=mqtt://"+good)
+
+	found, _ := exec.Command(testenv.Sightd(t), "doctor", "-c", config).Output() // its status is about this machine
+	wantParts(t, string(found), "warning", "mqtt.password_file", "chmod o=")
+	if err := os.Remove(password); err != nil {
+		t.Fatal(err)
+	}
+	found, _ = exec.Command(testenv.Sightd(t), "doctor", "-c", config).Output()
+	wantParts(t, string(found), "missing", "mqtt.password_file: open "+password)
+
+	// A start without the file says so too.
+	s.stop(syscall.SIGTERM)
+	out, err := exec.Command(testenv.Sightd(t), "run", "-c", config).CombinedOutput()
+	if err == nil {
+		t.Error("it starts without its password")
+	}
+	wantParts(t, string(out), password)
 }

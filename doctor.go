@@ -75,6 +75,7 @@ func (c *doctorCmd) Run(a *app) error {
 	d.tensorRT(cfg)
 	d.jetson()
 	d.machine(cfg)
+	d.mqtt(cfg)
 	if a.ctx.Err() != nil {
 		return a.ctx.Err()
 	}

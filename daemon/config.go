@@ -133,7 +133,7 @@ type LabelsConfig struct {
 
 // MQTTConfig is the broker and what it is told.
 type MQTTConfig struct {
-	URL           string       `json:"url"` // empty: the embedded broker, or none
+	URL           Brokers      `json:"url"` // empty: the embedded broker, or none
 	Username      string       `json:"username"`
 	PasswordFile  string       `json:"password_file"`
 	CAFile        string       `json:"ca_file"`
@@ -216,7 +216,10 @@ func DefaultConfig() *Config {
 // URLs hold.
 func (c *Config) Redacted() *Config {
 	shown := *c
-	shown.MQTT.URL = strict.Mask(c.MQTT.URL)
+	shown.MQTT.URL = make(Brokers, len(c.MQTT.URL))
+	for i, u := range c.MQTT.URL {
+		shown.MQTT.URL[i] = strict.Mask(u)
+	}
 	shown.Cameras = make([]CameraConfig, len(c.Cameras))
 	for i, cam := range c.Cameras {
 		cam.Source = strict.Mask(cam.Source)

@@ -139,18 +139,18 @@ func (c *Config) checkEvents(doc *strict.Document) {
 
 func (c *Config) checkMQTT(doc *strict.Document) {
 	m := &c.MQTT
-	if m.URL != "" {
-		u, err := url.Parse(m.URL)
-		switch {
-		case err != nil:
-			doc.Errorf("mqtt.url", "found %q, wanted a URL such as mqtts://broker:8883", strict.Mask(m.URL))
-		case !slices.Contains([]string{"mqtt", "mqtts", "ws", "wss"}, u.Scheme):
-			doc.Errorf("mqtt.url", "found the scheme %q, wanted mqtt, mqtts, ws or wss, such as mqtts://broker:8883", u.Scheme)
-		case u.Hostname() == "":
-			doc.Errorf("mqtt.url", "found no host, wanted a URL such as mqtts://broker:8883")
-		case u.Port() != "" && !isPort(u.Port(), 1):
-			doc.Errorf("mqtt.url", "found port %s, wanted 1 to 65535", u.Port())
+	for i, raw := range m.URL {
+		at := "mqtt.url"
+		if len(m.URL) > 1 {
+			at = fmt.Sprintf("mqtt.url[%d]", i)
 		}
+		checkBroker(doc, at, raw)
+		if first := slices.Index(m.URL, raw); first < i {
+			doc.Errorf(at, "%q is mqtt.url[%d] already", strict.Mask(raw), first)
+		}
+	}
+	if len(m.URL) > maxBrokers {
+		doc.Errorf("mqtt.url", "found %d brokers, wanted at most %d", len(m.URL), maxBrokers)
 	}
 	if (m.CertFile == "") != (m.KeyFile == "") {
 		doc.Errorf("mqtt", "found only one of cert_file and key_file, wanted both or neither")
@@ -167,6 +167,25 @@ func (c *Config) checkMQTT(doc *strict.Document) {
 		oneOf(doc, fmt.Sprintf("mqtt.commands[%d]", i), name, "snapshot", "rollback", "recalibrate-collect")
 	}
 	checkListen(doc, "mqtt.embedded", m.Embedded)
+}
+
+// maxBrokers is how many the MQTT client takes.
+const maxBrokers = 16
+
+func checkBroker(doc *strict.Document, at, raw string) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		doc.Errorf(at, "found %q, wanted a URL such as mqtts://broker:8883", strict.Mask(raw))
+	case !slices.Contains([]string{"mqtt", "mqtts", "ws", "wss"}, u.Scheme):
+		doc.Errorf(at, "found the scheme %q, wanted mqtt, mqtts, ws or wss, such as mqtts://broker:8883", u.Scheme)
+	case u.Hostname() == "":
+		doc.Errorf(at, "found no host, wanted a URL such as mqtts://broker:8883")
+	case strings.Contains(u.Host, ","):
+		doc.Errorf(at, "found the host %q, wanted one host; each of several brokers is a whole URL", u.Host)
+	case u.Port() != "" && !isPort(u.Port(), 1):
+		doc.Errorf(at, "found port %s, wanted 1 to 65535", u.Port())
+	}
 }
 
 func (c *Config) checkReleases(doc *strict.Document) {

@@ -43,6 +43,7 @@ func LoadConfig(path string, environ []string) (*Config, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
+	c.credentials(environ)
 	c.resolve(filepath.Dir(path))
 	return c, nil
 }
@@ -58,6 +59,31 @@ func parseConfig(name string, data []byte, environ []string) (*Config, *strict.D
 	doc.Override(environ, "SIGHTD", otherVariables, c, maxConfig)
 	doc.Decode(c)
 	return c, doc, nil
+}
+
+// credentials finds the secrets that systemd hands over: a name without a slash
+// is that of a credential of the service (LoadCredential=) where it has one
+// with it.
+func (c *Config) credentials(environ []string) {
+	const variable = "CREDENTIALS_DIRECTORY="
+	dir := ""
+	for _, entry := range environ {
+		if d, ok := strings.CutPrefix(entry, variable); ok {
+			dir = d
+		}
+	}
+	if !filepath.IsAbs(dir) {
+		return
+	}
+	m := &c.MQTT
+	for _, p := range []*string{&m.PasswordFile, &m.CAFile, &m.CertFile, &m.KeyFile} {
+		if *p == "" || *p == "." || *p == ".." || strings.Contains(*p, "/") {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, *p)); err == nil {
+			*p = filepath.Join(dir, *p)
+		}
+	}
 }
 
 // resolve makes paths absolute that are relative to the configuration in dir,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/release"
@@ -121,7 +122,7 @@ func TestFullConfigurationIsReadWhole(t *testing.T) {
 			Labels: LabelsConfig{Allow: []string{"cat", "dog"}, Deny: []string{"tiger cat"}, MinScore: map[string]float64{"dog": 0.8}},
 		},
 		MQTT: MQTTConfig{
-			URL: "mqtts://broker:8883", Username: "me", PasswordFile: filepath.Join(dir, "secret"), CAFile: "/etc/ca.pem", CertFile: "/etc/c.pem", KeyFile: "/etc/k.pem",
+			URL: Brokers{"mqtts://broker:8883"}, Username: "me", PasswordFile: filepath.Join(dir, "secret"), CAFile: "/etc/ca.pem", CertFile: "/etc/c.pem", KeyFile: "/etc/k.pem",
 			Prefix: "site/hall-1", Outbox: OutboxConfig{MaxBytes: 1e6, MaxAge: seconds(3600), Durability: "outage"}, Commands: []string{"snapshot", "rollback"},
 			HomeAssistant: true, Embedded: "127.0.0.1:1883",
 		},
@@ -226,7 +227,7 @@ func TestEnvironmentGoesOverTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []any{c.MQTT.URL, c.Events.MinScore, time.Duration(c.MQTT.Outbox.MaxAge), len(c.Cameras), c.Cameras[0].FPS, c.Cameras[1].Models[0], c.Releases.Keys[0].File, c.Device}
+	got := []any{c.MQTT.URL[0], c.Events.MinScore, time.Duration(c.MQTT.Outbox.MaxAge), len(c.Cameras), c.Cameras[0].FPS, c.Cameras[1].Models[0], c.Releases.Keys[0].File, c.Device}
 	want := []any{"mqtt://environment:1883", 0.25, time.Hour, 2, 3.0, "m", "/k.pub", host + "-x"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -296,6 +297,77 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
+func TestBrokersAreOneOrSeveral(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		text, env, shown string
+		want             Brokers
+	}{
+		{text: "''", shown: `url: ""`},
+		{text: "[]", shown: `url: ""`},
+		{text: "mqtt://a", shown: "url: mqtt://a\n", want: Brokers{"mqtt://a"}},
+		{text: "[mqtt://a]", shown: "url: mqtt://a\n", want: Brokers{"mqtt://a"}},
+		{text: "[mqtt://a, 'mqtts://u:s3cret@b:1']", shown: "- mqtts://u:***@b:1\n", want: Brokers{"mqtt://a", "mqtts://u:s3cret@b:1"}},
+		{text: "mqtt://a", env: "mqtt://b:1, mqtts://c,wss://d/x?y=1,2", shown: "- wss://d/x?y=1,2\n", want: Brokers{"mqtt://b:1", "mqtts://c", "wss://d/x?y=1,2"}},
+		{text: "mqtt://a", env: "[mqtt://b, mqtt://c]", shown: "- mqtt://c\n", want: Brokers{"mqtt://b", "mqtt://c"}},
+	} {
+		var environ []string
+		if tc.env != "" {
+			environ = append(environ, "SIGHTD_MQTT_URL="+tc.env)
+		}
+		c, err := load(t, "mqtt: {url: "+tc.text+"}\n", environ...)
+		if err != nil {
+			t.Errorf("%s, %s: %v", tc.text, tc.env, err)
+			continue
+		}
+		if diff := cmp.Diff(tc.want, c.MQTT.URL, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s, %s: %s", tc.text, tc.env, diff)
+		}
+		if shown, err := c.Redacted().YAML(); err != nil || !strings.Contains(string(shown), tc.shown) || strings.Contains(string(shown), "s3cret") {
+			t.Errorf("%s, %s: %v, shown as\n%s", tc.text, tc.env, err, shown)
+		}
+	}
+}
+
+// A name without a slash is that of a credential which systemd hands over, where
+// there is one.
+func TestCredentialsOfSystemd(t *testing.T) {
+	t.Parallel()
+	handed := t.TempDir()
+	for _, name := range []string{"password", "key.pem"} {
+		if err := os.WriteFile(filepath.Join(handed, name), []byte("x"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const text = "mqtt: {username: me, password_file: password, ca_file: ca.pem, cert_file: ./key.pem, key_file: key.pem}\n"
+	for _, tc := range []struct {
+		name    string
+		environ []string
+		handed  bool
+	}{
+		{"handed over", []string{"CREDENTIALS_DIRECTORY=" + handed}, true},
+		{"none", nil, false},
+		{"an empty variable", []string{"CREDENTIALS_DIRECTORY="}, false},
+		{"another folder", []string{"CREDENTIALS_DIRECTORY=" + t.TempDir()}, false},
+	} {
+		c, err := load(t, text, tc.environ...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := c.MQTT
+		got := map[string]bool{}
+		for key, path := range map[string]string{"password": m.PasswordFile, "ca": m.CAFile, "cert": m.CertFile, "key": m.KeyFile} {
+			if !filepath.IsAbs(path) {
+				t.Errorf("%s: %s of %s isn't whole", tc.name, path, key)
+			}
+			got[key] = filepath.Dir(path) == handed
+		}
+		if diff := cmp.Diff(map[string]bool{"password": tc.handed, "ca": false, "cert": false, "key": tc.handed}, got); diff != "" {
+			t.Errorf("%s: which are credentials: %s", tc.name, diff)
+		}
+	}
+}
+
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	c, err := load(t, "mqtt: {url: 'mqtts://me:s3cret@broker'}\ncameras: [{name: a, source: 'rtsp://u:s3cret@cam/1'}]\n")
@@ -306,7 +378,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	if err != nil || strings.Contains(string(shown), "s3cret") || !strings.Contains(string(shown), "mqtts://me:***@broker") {
 		t.Errorf("%v\n%s", err, shown)
 	}
-	if c.MQTT.URL != "mqtts://me:s3cret@broker" || c.Cameras[0].Source != "rtsp://u:s3cret@cam/1" {
+	if c.MQTT.URL[0] != "mqtts://me:s3cret@broker" || c.Cameras[0].Source != "rtsp://u:s3cret@cam/1" {
 		t.Error("showing changed the configuration")
 	}
 	// Nor in errors.
@@ -393,6 +465,25 @@ func FuzzConfig(f *testing.F) {
 		}
 		if _, err := c.Redacted().YAML(); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzBrokers(f *testing.F) {
+	for _, s := range []string{"", "mqtt://a", "mqtt://a,mqtts://b", " , ,x://,,y://", "wss://a/b?c=1,2 , ws://d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var b Brokers
+		if err := b.UnmarshalText([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(text, "://"); len(b) > n+1 {
+			t.Errorf("%q is read as %d brokers", text, len(b))
+		}
+		shown, err := json.Marshal(b)
+		if err != nil || !json.Valid(shown) {
+			t.Errorf("%q is shown as %s, %v", text, shown, err)
 		}
 	})
 }

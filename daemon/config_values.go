@@ -82,6 +82,38 @@ func (s Size) MarshalJSON() ([]byte, error) {
 	return b, nil
 }
 
+// Brokers are the URLs of one broker or of several.
+type Brokers []string
+
+// nextBroker is a comma before another URL; those inside one stay.
+var nextBroker = regexp.MustCompile(`\s*,\s*[A-Za-z][A-Za-z0-9+.-]*://`)
+
+// UnmarshalText reads the short form: URLs with commas between them.
+func (b *Brokers) UnmarshalText(text []byte) error {
+	*b = nil
+	for rest := string(text); rest != ""; {
+		next := nextBroker.FindStringIndex(rest)
+		if next == nil {
+			*b = append(*b, rest)
+			break
+		}
+		*b = append(*b, rest[:next[0]])
+		rest = strings.TrimLeft(rest[next[0]:], ", \t")
+	}
+	return nil
+}
+
+// MarshalJSON writes one URL as text, several as a list.
+func (b Brokers) MarshalJSON() ([]byte, error) {
+	switch len(b) {
+	case 0:
+		return []byte(`""`), nil
+	case 1:
+		return json.Marshal(b[0])
+	}
+	return json.Marshal([]string(b))
+}
+
 // Batch is the number of images in a run at most; 0 is auto.
 type Batch int
 

@@ -365,7 +365,7 @@ func TestTheStatesOfARemovedCameraAreCleared(t *testing.T) {
 	t.Cleanup(func() { broker.Close() })
 	sub := subscribe(t, broker.URL())
 	c := testConfig(t, CameraConfig{Name: "old", Source: photos()}, CameraConfig{Name: "new", Source: photos()})
-	c.MQTT.Embedded, c.MQTT.URL = "", broker.URL()
+	c.MQTT.Embedded, c.MQTT.URL = "", Brokers{broker.URL()}
 	_, done := start(t, c, true)
 	if err := <-done; err != nil {
 		t.Fatal(err)

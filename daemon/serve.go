@@ -19,31 +19,43 @@ import (
 // named.
 func (d *Daemon) newClient() error {
 	c := d.cfg.MQTT
-	url := c.URL
-	if url == "" && d.broker != nil {
-		url = d.broker.URL()
+	o := d.cfg.MQTTOptions()
+	if o.URL == "" && d.broker != nil {
+		o.URL = d.broker.URL()
 	}
 	d.say = silent{}
-	if url == "" {
+	if o.URL == "" {
 		d.log.Warn("mqtt.url is not set, so nothing is published")
 		return nil
 	}
+	o.Log = d.log
+	o.Commands, o.CommandDir, o.Clock = d.commands(), d.commandDir(), d.clockSet
 	var err error
 	if d.outbox, err = d.openOutbox(); err != nil {
 		return err
 	}
-	client, err := mqtt.New(mqtt.Options{
-		URL: url, Username: c.Username, PasswordFile: c.PasswordFile,
-		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		Prefix: c.Prefix, Device: d.cfg.Device, Log: d.log,
-		Outbox:   d.outbox,
-		Commands: d.commands(), CommandDir: d.commandDir(), Clock: d.clockSet,
-	})
+	o.Outbox = d.outbox
+	client, err := mqtt.New(o)
 	if err != nil {
 		return err
 	}
 	d.client, d.say = client, client
 	return nil
+}
+
+// MQTTOptions are the brokers of the configuration, and how this device is known
+// there; URL is empty where it names none.
+func (c *Config) MQTTOptions() mqtt.Options {
+	m := &c.MQTT
+	o := mqtt.Options{
+		Username: m.Username, PasswordFile: m.PasswordFile,
+		CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile,
+		Prefix: m.Prefix, Device: c.Device,
+	}
+	if len(m.URL) > 0 {
+		o.URL, o.Others = m.URL[0], m.URL[1:]
+	}
+	return o
 }
 
 // maxMemoryOutbox bounds the outbox where it lives in memory alone.
@@ -124,7 +136,7 @@ func (d *Daemon) Status() Status {
 	if d.client != nil {
 		m := d.client.Stats()
 		s.MQTT = MQTTStatus{
-			Connected: m.Connected, Since: m.Since.UTC(), Error: m.Error, Published: m.Acked,
+			Connected: m.Connected, Broker: m.Broker, Warnings: m.Warnings, Since: m.Since.UTC(), Error: m.Error, Published: m.Acked,
 			Queued: m.Queued, Bytes: m.QueuedBytes, Dropped: m.Dropped, Reconnects: m.Reconnects,
 			Durability: string(m.Durability), OutboxError: m.OutboxError, Written: m.Written,
 		}
@@ -261,6 +273,7 @@ func health(s, before Status, over time.Duration) mqtt.Health {
 		Temperatures: temperatures(),
 	}
 	h.Degraded = degraded(s)
+	h.Session = mqtt.SessionHealth{Broker: s.MQTT.Broker, Warnings: s.MQTT.Warnings}
 	h.Outbox = mqtt.OutboxHealth{
 		Durability: s.MQTT.Durability, Queued: s.MQTT.Queued, Bytes: s.MQTT.Bytes,
 		Oldest: s.MQTT.Oldest, Reconnects: s.MQTT.Reconnects, Written: s.MQTT.Written, Error: s.MQTT.OutboxError,

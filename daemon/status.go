@@ -180,9 +180,11 @@ type LabelStatus struct {
 // MQTTStatus is the session with the broker and what waits for it.
 type MQTTStatus struct {
 	Connected  bool              `json:"connected"`
+	Broker     string            `json:"broker,omitempty"` // the present or last one tried
 	Since      time.Time         `json:"since"`
-	Error      string            `json:"error,omitempty"` // why there is no session
-	Published  uint64            `json:"published"`       // events that the broker acknowledged
+	Warnings   []string          `json:"warnings,omitempty"` // what needs somebody's hand
+	Error      string            `json:"error,omitempty"`    // why there is no session
+	Published  uint64            `json:"published"`          // events that the broker acknowledged
 	Queued     int               `json:"queued"`
 	Bytes      int64             `json:"queued_bytes"`
 	Oldest     float64           `json:"oldest_seconds"` // that the oldest has waited

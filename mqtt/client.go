@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,11 @@ const maxPayload = 128 << 10
 type Options struct {
 	// URL is mqtt://HOST, mqtts://, ws:// or wss://, with port or the usual one
 	// (1883, 8883, 80, 443). tcp, ssl and tls are taken as other names.
-	URL          string
+	URL string
+	// Others are brokers, written likewise, that are tried in turn with URL where
+	// there is no session with it. They have to share what they are told: to
+	// each, this device is one client with one set of topics.
+	Others       []string
 	Username     string
 	PasswordFile string
 	CAFile       string // PEM; only these authorities are trusted. Empty: the system's
@@ -43,10 +48,13 @@ type Options struct {
 // Status says whether there is a connection.
 type Status struct {
 	Connected  bool
+	Broker     string    // the present or last one tried, as SCHEME://HOST:PORT
+	Address    string    // the one of its addresses that has the session; empty if none
 	Since      time.Time // of the present state; zero before Run
 	Error      string    // the last failure in words; empty while connected
 	Reconnects uint64    // sessions after the first
 	Failures   uint64    // attempts that failed, and sessions that were lost
+	Warnings   []string  // what needs somebody's hand, connected or not; the caller's own copy
 }
 
 // Stats counts since New.
@@ -63,18 +71,23 @@ type Stats struct {
 	Written       int64             // bytes that it gave to the disk
 	States        int               // topics that hold a state
 	StatesPending int               // those that the broker has still to be told
-	StatesRefused uint64            // calls of SetState that could not be taken
+	StatesRefused uint64            // states that could not be taken, or that the broker refused
 	Commands      CommandStats
 }
 
 // A Client brings events and states to a broker. Its methods may be called at
 // the same time.
 type Client struct {
-	opts   Options
-	target target
-	id     string
-	log    *slog.Logger
-	timing timing
+	opts    Options
+	targets []target // at least one
+	id      string
+	log     *slog.Logger
+	timing  timing
+	dialer  dialer
+
+	// Of Run's goroutine alone.
+	suspicion suspicion
+	kicks     kicks
 
 	outbox   *Outbox
 	states   *states
@@ -85,8 +98,9 @@ type Client struct {
 	mu       sync.Mutex
 	running  bool
 	status   Status
-	counted  Stats         // Published, StatesRefused and Dropped only
-	progress chan struct{} // closed and replaced when something was delivered
+	warnings map[string]string // by what they are about
+	counted  Stats             // Published, StatesRefused and Dropped only
+	progress chan struct{}     // closed and replaced when something was delivered
 }
 
 // timing is what tests make shorter.
@@ -99,8 +113,15 @@ type timing struct {
 	stop        time.Duration // for the last messages
 	reassert    time.Duration // until `online` is said once more
 	stable      time.Duration // a session this long starts the back-off anew
+	first       time.Duration // before the first session, at most
 	least, most time.Duration // back-off
 	repeat      time.Duration // of the same failure in the log
+	look        time.Duration // between looks at the files while a session lasts
+	suspect     time.Duration // a message isn't given up as refused within less
+
+	kicked                        time.Duration // a session that the broker ends within it may have been taken over
+	alone                         time.Duration // a session this long shows that nobody else has the client id
+	leastDuplicate, mostDuplicate time.Duration // back-off while somebody seems to have
 }
 
 var defaultTiming = timing{
@@ -112,9 +133,17 @@ var defaultTiming = timing{
 	stop:      time.Second,
 	reassert:  5 * time.Second,
 	stable:    30 * time.Second,
-	least:     500 * time.Millisecond,
+	first:     500 * time.Millisecond,
+	least:     2 * time.Second,
 	most:      30 * time.Second,
 	repeat:    10 * time.Minute,
+	look:      time.Hour,
+	suspect:   30 * time.Second,
+
+	kicked:         time.Minute,
+	alone:          15 * time.Minute,
+	leastDuplicate: 30 * time.Second,
+	mostDuplicate:  5 * time.Minute,
 }
 
 // New checks the options and reads the files that they name. It connects
@@ -129,17 +158,11 @@ func New(o Options) (*Client, error) {
 	if err := CheckName(o.Device); err != nil {
 		return nil, fmt.Errorf("device: %w", err)
 	}
-	t, err := parseTarget(o.URL)
+	targets, err := o.targets()
 	if err != nil {
 		return nil, err
 	}
-	if err := o.checkFiles(t); err != nil {
-		return nil, err
-	}
-	if _, err := o.password(); err != nil {
-		return nil, err
-	}
-	if _, err := o.tlsConfig(t); err != nil {
+	if err := o.readFiles(targets); err != nil {
 		return nil, err
 	}
 	if o.Outbox == nil {
@@ -150,15 +173,18 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		opts:     o,
-		target:   t,
+		targets:  targets,
 		id:       clientID(o.Prefix, o.Device),
 		log:      o.Log,
 		timing:   defaultTiming,
+		dialer:   dialer{resolve: net.DefaultResolver.LookupHost},
 		outbox:   o.Outbox,
 		states:   newStates(),
 		ids:      newIDs(),
 		wake:     make(chan struct{}, 1),
 		progress: make(chan struct{}),
+		warnings: map[string]string{},
+		status:   Status{Broker: targets[0].String()},
 		counted:  Stats{Dropped: map[string]uint64{DropInvalid: 0, DropSize: 0}},
 	}
 	c.outbox.OnReady(c.stir)
@@ -287,7 +313,7 @@ func (c *Client) Stats() Stats {
 	box := c.outbox.Stats()
 	c.mu.Lock()
 	s := c.counted
-	s.Status = c.status
+	s.Status = c.present()
 	dropped := make(map[string]uint64, len(box.Dropped)+len(s.Dropped))
 	for cause, n := range s.Dropped {
 		dropped[cause] += n
@@ -308,7 +334,7 @@ func (c *Client) Stats() Stats {
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.status
+	return c.present()
 }
 
 // delivered tells Drain that something was.

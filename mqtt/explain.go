@@ -27,8 +27,10 @@ const (
 
 // A failure is why a session ended.
 type failure struct {
-	stage stage
-	err   error
+	stage   stage
+	err     error
+	message string // in words, where one message may be why
+	proven  bool   // the broker had acknowledged something in the session
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -36,10 +38,32 @@ func (f *failure) Unwrap() error { return f.err }
 
 // Reasons of our own for ending a session.
 var (
-	errNoAck   = errors.New("no acknowledgement")
-	errNoPing  = errors.New("no reply to a ping")
-	errOddCode = errors.New("refused with a code that MQTT 3.1.1 doesn't have")
+	errNoAck  = errors.New("no acknowledgement")
+	errNoPing = errors.New("no reply to a ping")
 )
+
+// A codeError is a CONNACK with a code that MQTT 3.1.1 doesn't have. Brokers
+// for MQTT 5 have their own.
+type codeError byte
+
+func (e codeError) Error() string { return fmt.Sprintf("refused with code 0x%02x", byte(e)) }
+
+// meaning is what the code stands for in MQTT 3.1.1, or the error itself.
+func (e codeError) meaning() error {
+	switch e {
+	case 0x84: // unsupported protocol version
+		return packets.ErrorRefusedBadProtocolVersion
+	case 0x85: // client identifier not valid
+		return packets.ErrorRefusedIDRejected
+	case 0x86: // bad user name or password
+		return packets.ErrorRefusedBadUsernameOrPassword
+	case 0x87, 0x8a: // not authorised, banned
+		return packets.ErrorRefusedNotAuthorised
+	case 0x88, 0x89, 0x97, 0x9f: // unavailable, busy, quota exceeded, connection rate exceeded
+		return packets.ErrorRefusedServerUnavailable
+	}
+	return e
+}
 
 // A reason says in words why there is no connection and what to do about it.
 // Two failures of one kind are the same news.
@@ -51,21 +75,33 @@ func explain(t target, clientID string, f *failure) reason {
 	if f.stage == preparing {
 		return reason{"files", f.err.Error()}
 	}
-	if r, ok := explainRefusal(clientID, f.err); ok {
-		return r
+	if f.message != "" {
+		return reason{"refused message", f.message}
 	}
-	if r, ok := explainTLS(t, f.err); ok {
-		return r
+	r, ok := explainRefusal(clientID, f.err)
+	if !ok {
+		r, ok = explainTLS(t, f.err)
 	}
-	if r, ok := explainNetwork(t, f); ok {
-		return r
+	if !ok {
+		r, ok = explainNetwork(t, f)
 	}
-	return reason{"other", fmt.Sprintf("%s: %v", t, f.err)}
+	if !ok {
+		r = reason{"other", fmt.Sprintf("%s: %v", t, f.err)}
+	}
+	var tried triedError
+	if errors.As(f.err, &tried) {
+		r.words += fmt.Sprintf(" (%d addresses were tried: %v)", len(tried), tried)
+	}
+	return r
 }
 
 // explainRefusal is about what the other side said.
 func explainRefusal(clientID string, err error) (reason, bool) {
 	var refused httpError
+	var code codeError
+	if errors.As(err, &code) {
+		err = code.meaning()
+	}
 	switch {
 	case errors.Is(err, packets.ErrorRefusedNotAuthorised):
 		return reason{"not authorised", "the broker refuses this client as not authorised: check mqtt.username, mqtt.password_file and the broker's access list"}, true
@@ -73,10 +109,10 @@ func explainRefusal(clientID string, err error) (reason, bool) {
 		return reason{"bad password", "the broker refuses the user name or password: check mqtt.username and mqtt.password_file"}, true
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
 		return reason{"client id", fmt.Sprintf("the broker rejects the client id %q: it is made of mqtt.prefix and device, change one of them", clientID)}, true
-	case errors.Is(err, errOddCode):
-		return reason{"odd code", "the broker refuses this client with a code that MQTT 3.1.1 doesn't have: see its log"}, true
+	case errors.As(err, &code):
+		return reason{"odd code", fmt.Sprintf("the broker refuses this client with the code 0x%02x, which MQTT 3.1.1 doesn't have: see its log", byte(code))}, true
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
-		return reason{"version", "the broker doesn't speak MQTT 3.1.1: enable it there"}, true
+		return reason{"version", "the broker doesn't speak MQTT 3.1.1, perhaps MQTT 5 only: enable 3.1.1 there"}, true
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
 		return reason{"unavailable", "the broker says that it is unavailable: has it reached a limit?"}, true
 	case errors.Is(err, errNotMQTT):
@@ -150,6 +186,8 @@ func explainNetwork(t target, f *failure) (reason, bool) {
 			return reason{"closed after tls", fmt.Sprintf("%s closes the encrypted connection without a reply: does it want a client certificate, and does it accept that of mqtt.cert_file?", t.address())}, true
 		case f.stage != running:
 			return reason{"closed early", fmt.Sprintf("%s closes the connection without a reply: is it an MQTT broker, and does it want TLS (mqtts://)?", t.address())}, true
+		case !f.proven:
+			return reason{"lost at once", "the broker closed the connection before it acknowledged anything: was it stopped, or does its access list keep this client from its topics?"}, true
 		default:
 			return reason{"lost", "the broker closed the connection: was it stopped, or is there another client with the same prefix and device?"}, true
 		}

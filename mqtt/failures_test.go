@@ -48,7 +48,10 @@ func TestFailuresInWords(t *testing.T) {
 		{"client id", "mqtt", refuse(packets.ErrRefusedIDRejected), []string{`"sightd:dev1"`, "mqtt.prefix"}},
 		{"version", "mqtt", refuse(packets.ErrRefusedBadProtocolVersion), []string{"3.1.1"}},
 		{"unavailable", "mqtt", refuse(packets.ErrRefusedServerUnavailable), []string{"unavailable"}},
-		{"a code of MQTT 5", "mqtt", refuse(0x87), []string{"doesn't have", "its log"}},
+		{"a broker of MQTT 5 alone", "mqtt", refuse(0x84), []string{"3.1.1", "MQTT 5 only"}},
+		{"it answers as MQTT 5", "mqtt", reply("\x20\x03\x00\x84\x00"), []string{"3.1.1", "MQTT 5 only"}},
+		{"a refusal of MQTT 5", "mqtt", refuse(0x87), []string{"not authorised", "mqtt.username"}},
+		{"a code that nobody has", "mqtt", refuse(0xee), []string{"0xee", "doesn't have", "its log"}},
 		{"HTTP", "mqtt", reply("HTTP/1.1 400 Bad Request\r\n\r\n"), []string{"not an MQTT broker", "HTTP"}},
 		{"TLS alert", "mqtt", reply("\x15\x03\x01\x00\x02\x02\x46"), []string{"not an MQTT broker", "mqtts://"}},
 		{"something else", "mqtt", reply("220 mail.example.org ESMTP\r\n"), []string{"not an MQTT broker", "220 mail"}},
@@ -100,7 +103,7 @@ func TestUnknownHostInWords(t *testing.T) {
 		{context.DeadlineExceeded, "no answer from b:1883"},
 		{errors.New("odd"), ": odd"},
 	} {
-		why := explain(target{"mqtt", "b", 1883, ""}, "id", &failure{dialling, fmt.Errorf("%w: %w", packets.ErrorNetworkError, tc.err)})
+		why := explain(target{"mqtt", "b", 1883, ""}, "id", &failure{stage: dialling, err: fmt.Errorf("%w: %w", packets.ErrorNetworkError, tc.err)})
 		if !strings.Contains(why.words, tc.want) {
 			t.Errorf("%v is told as %q, want %q", tc.err, why.words, tc.want)
 		}

@@ -39,6 +39,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func quick() timing {
 	tm := defaultTiming
 	tm.least, tm.most = 5*time.Millisecond, 50*time.Millisecond
+	tm.first = tm.least
+	tm.leastDuplicate, tm.mostDuplicate = tm.least, tm.most
 	return tm
 }
 

@@ -91,13 +91,14 @@ func (l *link) Write(b []byte) (int, error) {
 // away that of a ping which is being written.
 func (l *link) SetWriteDeadline(time.Time) error { return nil }
 
-// dial opens the connection of t's kind, TLS and websocket handshakes included.
-func dial(ctx context.Context, t target, config *tls.Config) (net.Conn, error) {
+// dial opens the connection of t's kind to one of its addresses, HOST:PORT, TLS
+// and websocket handshakes included.
+func dial(ctx context.Context, t target, at string, config *tls.Config) (net.Conn, error) {
 	if t.scheme == "ws" || t.scheme == "wss" {
-		return dialWebsocket(ctx, t, config)
+		return dialWebsocket(ctx, t, at, config)
 	}
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", t.address())
+	c, err := d.DialContext(ctx, "tcp", at)
 	if err != nil || config == nil {
 		return c, err
 	}
@@ -115,7 +116,7 @@ type httpError struct{ status string }
 func (e httpError) Error() string { return "websocket refused with HTTP status " + e.status }
 
 // dialWebsocket obeys HTTP_PROXY and its like, as browsers' connections do.
-func dialWebsocket(ctx context.Context, t target, config *tls.Config) (net.Conn, error) {
+func dialWebsocket(ctx context.Context, t target, at string, config *tls.Config) (net.Conn, error) {
 	release := func() bool { return true }
 	d := websocket.Dialer{
 		Proxy:           http.ProxyFromEnvironment,
@@ -123,6 +124,9 @@ func dialWebsocket(ctx context.Context, t target, config *tls.Config) (net.Conn,
 		Subprotocols:    []string{"mqtt"},
 		// Once connected, gorilla waits for the reply without looking at ctx.
 		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address == t.address() { // not a proxy's
+				address = at
+			}
 			c, err := new(net.Dialer).DialContext(ctx, network, address)
 			if err == nil {
 				release = context.AfterFunc(ctx, func() { _ = c.Close() })

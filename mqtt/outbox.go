@@ -94,6 +94,7 @@ const (
 	DropInvalid = "invalid" // can't be written as an event
 	DropDisk    = "disk"    // the disk took no more and memory was full
 	DropDamaged = "damaged" // couldn't be read from the file again
+	DropRefused = "refused" // the broker closed the connection at it, each time
 )
 
 // Limits bound an outbox. A zero takes the default.
@@ -129,7 +130,7 @@ func newOutbox(l Limits, d Durability, log *slog.Logger) *Outbox {
 		limits: l, durability: d, log: log, now: time.Now, ready: func() {},
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 		stats: OutboxStats{Dropped: map[string]uint64{
-			DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0, DropDisk: 0, DropDamaged: 0,
+			DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0, DropDisk: 0, DropDamaged: 0, DropRefused: 0,
 		}},
 	}
 }
@@ -190,9 +191,7 @@ func (o *Outbox) Append(m Message) error {
 // 0 is before all. They stay in the outbox.
 func (o *Outbox) After(seq uint64, n int) ([]Message, error) {
 	o.mu.Lock()
-	if o.store == nil {
-		o.expire(o.now())
-	}
+	o.expire(o.now())
 	seq = max(seq, o.front)
 	if seq >= o.split {
 		defer o.mu.Unlock()
@@ -268,13 +267,18 @@ func (o *Outbox) OnReady(ready func()) {
 	o.ready = ready
 }
 
+// Len is how many messages wait.
+func (o *Outbox) Len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return int(o.last - o.front)
+}
+
 // Stats gives the present figures.
 func (o *Outbox) Stats() OutboxStats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.store == nil {
-		o.expire(o.now())
-	}
+	o.expire(o.now())
 	s := o.stats
 	s.Durability = o.current()
 	if o.failing != nil {
@@ -302,7 +306,14 @@ func (o *Outbox) current() Durability {
 	return o.durability
 }
 
+// expire drops what is too old; what is in the store, its writer drops.
 func (o *Outbox) expire(now time.Time) {
+	if o.store != nil {
+		if o.stored.aged(now, o.limits.MaxAge) {
+			o.look()
+		}
+		return
+	}
 	for o.queue.len() > 0 && now.Sub(o.queue.items()[0].added) > o.limits.MaxAge {
 		o.drop(o.front+1, DropAge)
 	}

@@ -44,11 +44,15 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
+// maxSpan bounds the time between a batch's messages, which become old together.
+const maxSpan = time.Minute
+
 // portion is how many of the messages one batch takes.
 func portion(messages []queued) int {
 	size := int64(0)
 	for i := range messages {
-		if size += messages[i].size(); i > 0 && (size > maxBatch || i == group) {
+		size += messages[i].size()
+		if i > 0 && (size > maxBatch || i == group || messages[i].added.Sub(messages[0].added) > maxSpan) {
 			return i
 		}
 	}

@@ -52,6 +52,11 @@ type stored struct {
 // holds tells whether there is something that has left the queue.
 func (s *stored) holds(front uint64) bool { return s.batches > 0 && front > s.front }
 
+// aged tells whether its oldest batch is too old.
+func (s *stored) aged(now time.Time, most time.Duration) bool {
+	return s.batches > 0 && now.Sub(s.oldest) > most
+}
+
 var (
 	errDamaged = errors.New("not an outbox, or damaged")
 	errInUse   = errors.New("another process has the outbox open: is sightd running twice with one state_dir?")

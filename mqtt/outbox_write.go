@@ -128,7 +128,7 @@ func (o *Outbox) due(now time.Time) time.Duration {
 			sooner(o.ackedAt.Add(idle).Sub(now))
 		}
 	}
-	if o.broken || o.stored.batches > 0 && o.now().Sub(o.stored.oldest) > o.limits.MaxAge {
+	if o.broken || o.stored.aged(o.now(), o.limits.MaxAge) {
 		sooner(0)
 	}
 	if o.failing != nil {

@@ -20,6 +20,7 @@ type packetReader struct {
 	r       *bufio.Reader
 	left    int  // of the packet that is being read, header included
 	started bool // the first packet has begun
+	code    byte // of CONNACK, once it is read
 
 	reply   io.Writer                                      // takes acknowledgements of what is left out
 	skipped func(topic string, retained bool, payload int) // is told of it; nil: it is an error
@@ -51,6 +52,7 @@ func (p *packetReader) header() error {
 		start, _ := p.r.Peek(min(p.r.Buffered(), 32))
 		return fmt.Errorf("%w: it answers with %s", errNotMQTT, describe(start))
 	}
+	connackHere := !p.started
 	p.started = true
 	head0, length, size := first[0], 0, 0
 	for i := 1; ; i++ {
@@ -65,6 +67,11 @@ func (p *packetReader) header() error {
 		}
 		if i == 4 {
 			return fmt.Errorf("%w: a packet's length takes more than 4 bytes", errNotMQTT)
+		}
+	}
+	if connackHere && length >= 2 && length <= 32 {
+		if head, err := p.r.Peek(4); err == nil {
+			p.code = head[3]
 		}
 	}
 	if length > maxIncoming {

@@ -44,8 +44,8 @@ func TestPacketReader(t *testing.T) {
 	}
 }
 
-// large is a PUBLISH of QoS 0 or 1 with so many bytes of payload.
-func large(first byte, topic string, payload int) string {
+// oversized is a PUBLISH of QoS 0 or 1 with so many bytes of payload.
+func oversized(first byte, topic string, payload int) string {
 	body := string([]byte{byte(len(topic) >> 8), byte(len(topic))}) + topic
 	if first>>1&3 > 0 {
 		body += "\x12\x34"
@@ -60,17 +60,17 @@ func TestMessagesThatAreTooLargeAreLeftOut(t *testing.T) {
 	const size = 3 << 20
 	long := strings.Repeat("t", 65535)
 	for _, tc := range []struct{ name, in, topic, reply, err string }{
-		{"QoS 0", large(0x30, "a/b", size), "a/b", "", ""},
-		{"QoS 1", large(0x32, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
-		{"sent again", large(0x3a, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
-		{"retained", large(0x33, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
-		{"the longest topic", large(0x32, long, size), "", "\x40\x02\x12\x34", ""},
-		{"no topic", large(0x32, "", size), "", "\x40\x02\x12\x34", ""},
-		{"QoS 2, which nobody subscribed to", large(0x34, "a", size), "", "", "at most 262144"},
-		{"another packet", "\x90" + large(0x30, "a", size)[1:], "", "", "at most 262144"},
-		{"cut short", large(0x32, "a", size)[:size], "", "", "unexpected EOF"},
-		{"cut in its topic", large(0x32, "abc", size)[:8], "", "", "unexpected EOF"},
-		{"cut in its id", large(0x32, "abc", size)[:11], "", "", "unexpected EOF"},
+		{"QoS 0", oversized(0x30, "a/b", size), "a/b", "", ""},
+		{"QoS 1", oversized(0x32, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
+		{"sent again", oversized(0x3a, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
+		{"retained", oversized(0x33, "a/b", size), "a/b", "\x40\x02\x12\x34", ""},
+		{"the longest topic", oversized(0x32, long, size), "", "\x40\x02\x12\x34", ""},
+		{"no topic", oversized(0x32, "", size), "", "\x40\x02\x12\x34", ""},
+		{"QoS 2, which nobody subscribed to", oversized(0x34, "a", size), "", "", "at most 262144"},
+		{"another packet", "\x90" + oversized(0x30, "a", size)[1:], "", "", "at most 262144"},
+		{"cut short", oversized(0x32, "a", size)[:size], "", "", "unexpected EOF"},
+		{"cut in its topic", oversized(0x32, "abc", size)[:8], "", "", "unexpected EOF"},
+		{"cut in its id", oversized(0x32, "abc", size)[:11], "", "", "unexpected EOF"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -79,6 +79,7 @@ type Health struct {
 	Rates        map[string]Rates   `json:"rates"`    // by camera
 	Drops        Drops              `json:"drops"`
 	Temperatures map[string]float64 `json:"temperatures"` // °C, by thermal zone
+	Session      SessionHealth      `json:"session"`
 	Outbox       OutboxHealth       `json:"outbox"`
 	Degraded     []string           `json:"degraded,omitempty"` // models whose release should be left, with none to go back to
 }
@@ -93,6 +94,13 @@ type Rates struct {
 type Drops struct {
 	Frames map[string]uint64 `json:"frames"` // by camera: a newer one came first
 	Events map[string]uint64 `json:"events"` // by cause, as in Stats
+}
+
+// SessionHealth says with which broker there is a session, and what about it
+// needs somebody's hand.
+type SessionHealth struct {
+	Broker   string   `json:"broker"` // SCHEME://HOST:PORT
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // OutboxHealth says what waits for the broker.

@@ -66,6 +66,7 @@ func TestPayloads(t *testing.T) {
 		Rates:        map[string]Rates{"cam0": {30, 14.9}},
 		Drops:        Drops{map[string]uint64{"cam0": 12}, map[string]uint64{DropAge: 0, DropBytes: 3}},
 		Temperatures: map[string]float64{"cpu-thermal": 47.5},
+		Session:      SessionHealth{Broker: "mqtts://broker:8883", Warnings: []string{"mqtt.cert_file: it ends soon"}},
 		Outbox:       OutboxHealth{Durability: "always", Queued: 2, Bytes: 1310, Oldest: 1.5, Reconnects: 4, Written: 24576},
 	})
 	half := 0.5

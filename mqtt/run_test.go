@@ -16,12 +16,12 @@ func TestBackoff(t *testing.T) {
 		r       float64
 		want    time.Duration
 	}{
-		{0, 0, 250 * time.Millisecond},
+		{0, 0, 50 * time.Millisecond},
 		{0, 1, 500 * time.Millisecond},
-		{1, 0.5, 750 * time.Millisecond},
+		{1, 0.5, 550 * time.Millisecond},
 		{5, 1, 16 * time.Second},
 		{6, 1, 30 * time.Second},
-		{6, 0, 15 * time.Second},
+		{6, 0, 3 * time.Second},
 		{31, 1, 30 * time.Second},
 		{1 << 40, 1, 30 * time.Second},
 	} {
@@ -35,7 +35,7 @@ func TestLogSaysWhatChanges(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	r := reporter{log: slog.New(slog.NewTextHandler(&out, nil)), repeat: 10 * time.Minute}
-	now := time.Now()
+	now, b := time.Now(), target{"mqtt", "b", 1883, ""}
 	lines := func(want int, what string) {
 		t.Helper()
 		if got := strings.Count(out.String(), "\n"); got != want {
@@ -44,27 +44,27 @@ func TestLogSaysWhatChanges(t *testing.T) {
 		out.Reset()
 	}
 	refused, unknown := reason{"refused", "connection refused"}, reason{"unknown", "unknown host"}
-	r.connected(now)
+	r.connected(now, b, b.host)
 	lines(1, "connected")
 	for range 100 {
-		r.failed(now, refused)
+		r.failed(now, b, refused)
 		now = now.Add(time.Second)
 	}
 	lines(1, "a hundred times the same")
-	r.failed(now, unknown)
+	r.failed(now, b, unknown)
 	lines(1, "another reason")
 	now = now.Add(11 * time.Minute)
-	r.failed(now, unknown)
+	r.failed(now, b, unknown)
 	if !strings.Contains(out.String(), "failures=102") {
 		t.Errorf("the count is missing: %s", &out)
 	}
 	lines(1, "the same ten minutes later")
-	r.connected(now)
+	r.connected(now, b, b.host)
 	if !strings.Contains(out.String(), "away=12m40s") {
 		t.Errorf("the time is missing: %s", &out)
 	}
 	lines(1, "connected again")
-	r.failed(now, unknown)
+	r.failed(now, b, unknown)
 	lines(1, "lost again")
 }
 

@@ -16,12 +16,16 @@ import (
 // A session is one connection, from CONNECT to its end. It is run by one
 // goroutine.
 type session struct {
-	c      *Client
-	client paho.Client
-	link   *link
+	c       *Client
+	t       target
+	address string // of t, that it leads to
+	client  paho.Client
+	link    *link
 
 	flights []flight // on their way, in the order in which they were sent
 	seq     uint64   // of the last event that was sent
+	turn    bool     // the last message sent was a state
+	proven  bool     // the broker has acknowledged something
 }
 
 // A flight is a message that the broker has still to acknowledge.
@@ -30,50 +34,56 @@ type flight struct {
 	sent  time.Time
 	event uint64      // its Seq; 0: it is a state
 	state stateFlight // state nil: a reply, or the farewell
+	id    string      // of the event
+	topic string      // the whole
+	size  int         // of the payload, bytes
 }
 
-// session connects, calls up and works until the connection or ctx ends. A
+// session connects to t, calls up and works until the connection or ctx ends. A
 // message counts as delivered only by an acknowledgement in the session that
 // sent it; everything else is sent again in the next one, in the same order.
-func (c *Client) session(ctx context.Context, up func()) *failure {
-	s, err := c.connect(ctx)
+func (c *Client) session(ctx context.Context, t target, up func(address string)) *failure {
+	s, err := c.connect(ctx, t)
 	if err != nil {
 		return err
 	}
 	// The first error closes the link; paho then ends its goroutines, for which
 	// Disconnect waits, but not for ever.
 	defer s.client.Disconnect(uint(c.timing.stop.Milliseconds()))
-	up()
+	c.dialer.worked(s.address)
+	up(s.address)
 	if err := s.work(ctx); err != nil {
 		s.link.fail(err)
 		_ = s.settle() // acknowledgements that came before the end
-		return &failure{running, s.link.err}
+		return &failure{stage: running, err: s.link.err, message: s.judge(s.link.err), proven: s.proven}
 	}
 	return nil
 }
 
-func (c *Client) connect(ctx context.Context) (*session, *failure) {
-	config, err := c.opts.tlsConfig(c.target)
+func (c *Client) connect(ctx context.Context, t target) (*session, *failure) {
+	config, err := c.opts.tlsConfig(t)
 	if err != nil {
-		return nil, &failure{preparing, err}
+		return nil, &failure{stage: preparing, err: err}
 	}
 	password, err := c.opts.password()
 	if err != nil {
-		return nil, &failure{preparing, err}
+		return nil, &failure{stage: preparing, err: err}
 	}
+	c.look()
 
-	s := &session{c: c}
+	s := &session{c: c, t: t}
 	dialCtx, cancel := context.WithTimeout(ctx, c.timing.connect)
 	defer cancel()
 	var l *link
 	opened := make(chan struct{})
 	o := paho.NewClientOptions()
-	o.Servers = []*url.URL{{Scheme: c.target.scheme, Host: c.target.address()}}
+	o.Servers = []*url.URL{{Scheme: t.scheme, Host: t.address()}}
 	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
-		conn, err := dial(dialCtx, c.target, config)
+		conn, address, err := c.dialer.dial(dialCtx, t, config)
 		if err != nil {
 			return nil, err
 		}
+		s.address = address
 		l = newLink(conn, c.timing.write)
 		l.in.skipped = c.skipped
 		close(opened)
@@ -107,7 +117,7 @@ func (c *Client) connect(ctx context.Context) (*session, *failure) {
 		select {
 		case <-opened:
 		default:
-			return nil, &failure{dialling, token.Error()}
+			return nil, &failure{stage: dialling, err: token.Error()}
 		}
 	}
 	s.link = l
@@ -116,11 +126,13 @@ func (c *Client) connect(ctx context.Context) (*session, *failure) {
 	<-token.Done() // the link's deadline or ctx's end at the latest
 	if err := token.Error(); err != nil {
 		l.fail(err)
-		return nil, &failure{connecting, err}
+		c.dialer.failed(s.address)
+		return nil, &failure{stage: connecting, err: err}
 	}
 	if l.closed.Load() { // paho takes a code that it has no name for as success
 		s.client.Disconnect(uint(c.timing.stop.Milliseconds()))
-		return nil, &failure{connecting, errOddCode}
+		c.dialer.failed(s.address)
+		return nil, &failure{stage: connecting, err: codeError(l.in.code)}
 	}
 	return s, nil
 }
@@ -139,6 +151,8 @@ func (s *session) work(ctx context.Context) error {
 	defer reassert.Stop()
 	overdue := time.NewTimer(c.timing.ack)
 	defer overdue.Stop()
+	alone := time.NewTimer(c.timing.alone)
+	defer alone.Stop()
 	for {
 		if err := s.fill(ctx); err != nil && ctx.Err() == nil {
 			return err
@@ -158,6 +172,9 @@ func (s *session) work(ctx context.Context) error {
 		case <-c.wake:
 		case <-reassert.C:
 			c.states.again(TopicStatus)
+		case <-alone.C:
+			c.kicks = kicks{}
+			c.warn("duplicate", "")
 		case <-overdue.C:
 			return errNoAck
 		case <-s.link.lost:
@@ -171,43 +188,49 @@ func (s *session) work(ctx context.Context) error {
 
 // fill sends states and events in turn while the window has room.
 func (s *session) fill(ctx context.Context) error {
-	var events []Message
-	looked := false
-	for len(s.flights) < window && ctx.Err() == nil {
+	room := s.c.suspicion.room()
+	if len(s.flights) >= room {
+		return nil
+	}
+	events, err := s.c.outbox.After(s.seq, room-len(s.flights))
+	if err != nil {
+		return fmt.Errorf("read the outbox: %w", err)
+	}
+	for len(s.flights) < room && ctx.Err() == nil {
 		sent := false
-		if st, ok := s.c.states.take(); ok {
-			if err := s.send(ctx, s.c.Topic(st.state.topic), true, st.payload, flight{state: st}); err != nil {
-				return err
+		if !s.turn || len(events) == 0 {
+			if st, ok := s.c.states.take(); ok {
+				f := flight{state: st, topic: s.c.Topic(st.state.topic)}
+				if err := s.send(ctx, true, st.payload, f); err != nil {
+					return err
+				}
+				sent = true
 			}
-			sent = true
+			s.turn = true
 		}
-		if len(s.flights) < window {
+		if len(s.flights) < room {
 			if r, ok := s.c.commands.next(); ok {
-				if err := s.send(ctx, s.c.Topic(r.topic), false, r.payload, flight{}); err != nil {
+				if err := s.send(ctx, false, r.payload, flight{topic: s.c.Topic(r.topic)}); err != nil {
 					return err
 				}
 				sent = true
 			}
 		}
-		if !looked {
-			looked = true
-			var err error
-			if events, err = s.c.outbox.After(s.seq, window-len(s.flights)); err != nil {
-				return fmt.Errorf("read the outbox: %w", err)
-			}
-		}
-		if len(events) > 0 && len(s.flights) < window {
+		if len(events) > 0 && len(s.flights) < room {
 			m := events[0]
 			events = events[1:]
-			if err := s.send(ctx, m.Topic, false, m.Payload, flight{event: m.Seq}); err != nil {
+			if err := s.send(ctx, false, m.Payload, flight{event: m.Seq, topic: m.Topic, id: m.ID}); err != nil {
 				return err
 			}
-			s.seq = m.Seq
+			s.seq, s.turn = m.Seq, false
 			sent = true
 		}
 		if !sent {
 			break
 		}
+	}
+	if len(s.flights) == 0 && s.proven && s.c.outbox.Len() == 0 {
+		s.c.suspicion.quiet()
 	}
 	return nil
 }
@@ -215,9 +238,9 @@ func (s *session) fill(ctx context.Context) error {
 // send hands a message to paho. Publish can block for the write timeout, and
 // after the end of its connection too, so it has a goroutine of its own, which
 // may outlive the session by that timeout.
-func (s *session) send(ctx context.Context, topic string, retained bool, payload []byte, f flight) error {
+func (s *session) send(ctx context.Context, retained bool, payload []byte, f flight) error {
 	token := make(chan paho.Token, 1)
-	go func() { token <- s.client.Publish(topic, 1, retained, payload) }()
+	go func() { token <- s.client.Publish(f.topic, 1, retained, payload) }()
 	select {
 	case f.token = <-token:
 	case <-s.link.lost:
@@ -225,7 +248,7 @@ func (s *session) send(ctx context.Context, topic string, retained bool, payload
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	f.sent = time.Now()
+	f.sent, f.size = time.Now(), len(payload)
 	s.flights = append(s.flights, f)
 	return nil
 }
@@ -248,6 +271,8 @@ func (s *session) settle() error {
 		} else if f.state.state != nil {
 			s.c.states.settle(f.state)
 		}
+		s.proven = true
+		s.c.suspicion.landed(&f)
 		n++
 	}
 	s.flights = slices.Delete(s.flights, 0, n)
@@ -288,7 +313,7 @@ func (f *flight) landed() bool {
 func (s *session) farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.c.timing.stop)
 	defer cancel()
-	err := s.send(ctx, s.c.Topic(TopicStatus), true, []byte(Offline), flight{})
+	err := s.send(ctx, true, []byte(Offline), flight{topic: s.c.Topic(TopicStatus)})
 	for err == nil && len(s.flights) > 0 {
 		select {
 		case <-s.flights[0].token.Done():

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // maxStates bounds the topics that hold a state: many cameras times models.
@@ -27,6 +28,7 @@ type state struct {
 	version uint64 // of payload: the change that made it
 	acked   uint64 // the version that the broker has; 0: unknown
 	queued  bool
+	refused time.Time // until then the topic isn't tried: the broker refuses it
 }
 
 func newStates() *states { return &states{topics: map[string]*state{}} }
@@ -55,6 +57,10 @@ func (s *states) set(topic string, payload []byte) (bool, error) {
 	st.payload = bytes.Clone(payload)
 	s.sets++
 	st.version = s.sets
+	if time.Now().Before(st.refused) {
+		st.acked = st.version // nobody waits for it
+		return false, fmt.Errorf("state for %s: the broker refuses the topic; it is tried again after %s", topic, st.refused.UTC().Format(time.RFC3339))
+	}
 	s.enqueue(st)
 	return true, nil
 }
@@ -90,6 +96,18 @@ func (s *states) settle(f stateFlight) {
 	}
 }
 
+// refuse gives f up, and its topic until then.
+func (s *states) refuse(f stateFlight, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := f.state
+	st.refused, st.acked = until, st.version
+	if st.queued {
+		st.queued = false
+		s.queue = slices.DeleteFunc(s.queue, func(q *state) bool { return q == st })
+	}
+}
+
 // again has a topic's state sent once more.
 func (s *states) again(topic string) {
 	s.mu.Lock()
@@ -106,7 +124,11 @@ func (s *states) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue = s.queue[:0]
+	now := time.Now()
 	for _, st := range s.topics {
+		if now.Before(st.refused) {
+			continue
+		}
 		st.acked, st.queued = 0, true
 		s.queue = append(s.queue, st)
 	}

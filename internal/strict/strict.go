@@ -161,7 +161,7 @@ func (d *Document) decode(path string, n *node, into reflect.Value) {
 		return
 	}
 	scalar := n.kind == boolean || n.kind == number || n.kind == text
-	if t, ok := into.Addr().Interface().(encoding.TextUnmarshaler); ok && (scalar || into.Kind() != reflect.Struct) {
+	if t, ok := into.Addr().Interface().(encoding.TextUnmarshaler); ok && (scalar || into.Kind() != reflect.Struct && !(into.Kind() == reflect.Slice && n.kind == list)) {
 		if !scalar {
 			d.errorf(n, path, "found %s, wanted one value", n.kind)
 		} else if err := t.UnmarshalText([]byte(n.text)); err != nil {
