@@ -18,7 +18,6 @@ import (
 // newClient makes the MQTT client, to the embedded broker where no other is
 // named.
 func (d *Daemon) newClient() error {
-	c := d.cfg.MQTT
 	o := d.cfg.MQTTOptions()
 	if o.URL == "" && d.broker != nil {
 		o.URL = d.broker.URL()
