@@ -257,12 +257,23 @@ func startMosquitto(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile("docs/subscribers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the page says of mosquitto is what runs here.
+	_, said, _ := strings.Cut(string(page), "For mosquitto:\n\n```\n")
+	said, _, found := strings.Cut(said, "```\n")
+	if !found {
+		t.Fatal("docs/subscribers.md has no configuration for mosquitto")
+	}
 	config := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("log_dest stderr\nuser root\nlistener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", port)
+	text := fmt.Sprintf("log_dest stderr\nuser root\nlistener %s 127.0.0.1\nallow_anonymous true\n%s", port, said)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "-c", config)
+	cmd.Dir = t.TempDir() // for what it keeps
 	log := new(testenv.Buffer)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

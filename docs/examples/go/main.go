@@ -12,6 +12,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -81,7 +82,7 @@ func handle(s *store, prefix string, m mqtt.Message) {
 			log.Printf("%s: no event: %q", m.Topic(), m.Payload())
 			return
 		}
-		isNew, err := s.add(e.ID, m.Payload())
+		isNew, err := s.add(e, m.Payload())
 		if err != nil {
 			// To end without having acknowledged is safe: it comes again.
 			log.Fatal(err)
@@ -96,15 +97,14 @@ func handle(s *store, prefix string, m mqtt.Message) {
 	}
 }
 
-// remembered is how many ids are kept: duplicates come within the last few
-// hundred events, after a session or the device was interrupted.
-const remembered = 100_000
+// remembered is how many ids are kept of each camera. Duplicates come within the
+// last few hundred of its events, however long it was away in between.
+const remembered = 1000
 
 // A store appends each event once to a file.
 type store struct {
 	file  *os.File
-	known map[string]bool
-	order []string // the keys of known, oldest first
+	known map[string][]string // ids by source, oldest first
 }
 
 // openStore reads the ids of the events that are there.
@@ -113,7 +113,7 @@ func openStore(path string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{file: file, known: map[string]bool{}}
+	s := &store{file: file, known: map[string][]string{}}
 	var whole int64
 	for r := bufio.NewReader(file); ; {
 		line, err := r.ReadBytes('\n')
@@ -131,13 +131,13 @@ func openStore(path string) (*store, error) {
 			return nil, fmt.Errorf("%s, byte %d: %w", path, whole, err)
 		}
 		whole += int64(len(line))
-		s.remember(e.ID)
+		s.remember(e)
 	}
 }
 
 // add reports whether the event wasn't there. It is on the disk when add returns.
-func (s *store) add(id string, payload []byte) (bool, error) {
-	if s.known[id] {
+func (s *store) add(e event, payload []byte) (bool, error) {
+	if slices.Contains(s.known[e.Source], e.ID) {
 		return false, nil
 	}
 	if bytes.ContainsRune(payload, '\n') {
@@ -149,14 +149,11 @@ func (s *store) add(id string, payload []byte) (bool, error) {
 	if err := s.file.Sync(); err != nil {
 		return false, err
 	}
-	s.remember(id)
+	s.remember(e)
 	return true, nil
 }
 
-func (s *store) remember(id string) {
-	s.known[id] = true
-	if s.order = append(s.order, id); len(s.order) > remembered {
-		delete(s.known, s.order[0])
-		s.order = s.order[1:]
-	}
+func (s *store) remember(e event) {
+	ids := append(s.known[e.Source], e.ID)
+	s.known[e.Source] = ids[max(0, len(ids)-remembered):]
 }
