@@ -17,6 +17,8 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/mqtt"
 )
 
@@ -35,10 +37,17 @@ func TestWhatIsPublishedIsAsTheContractSays(t *testing.T) {
 	seen := collect(t, broker.URL(), "sightd/here/#")
 
 	drops := t.TempDir()
-	more := fmt.Sprintf("mqtt: {url: %q}\nreleases: {inbox: %q, require_signature: false, probation: 1s}\n", broker.URL(), drops)
+	more := fmt.Sprintf("mqtt: {url: %q, commands: [snapshot, rollback]}\nreleases: {inbox: %q, require_signature: false, probation: 1s}\n", broker.URL(), drops)
 	config, _ := serviceConfig(t, "test:bars", more)
 	s := startService(t, config)
-	s.when("serving", online)
+	s.when("serving, and taking commands", func(s *daemon.Status) bool { return online(s) && s.MQTT.Commands.Listening })
+	// They are refused where no time server sets this machine's clock.
+	i := newInjector(t, broker.Addr().String())
+	for name, arguments := range map[string]string{"snapshot": `"camera":"door"`, "rollback": `"model":"tiny","release":1`} {
+		expires := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
+		i.send("sightd/here/command/"+name, fmt.Sprintf(`{"id":%q,"expires":%q,%s}`, name, expires, arguments))
+		seen.until(t, "sightd/here/command/"+name+"/reply", func(p string) bool { return strings.Contains(p, fmt.Sprintf(`"id":%q`, name)) })
+	}
 	if err := os.Rename(tinyRelease(t, 2), filepath.Join(drops, "two.tar.zst")); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +158,7 @@ func newChecker(t *testing.T) *checker {
 	t.Helper()
 	c := &checker{contract: readContract(t), schemas: map[string]*jsonschema.Schema{}, count: map[string]int{}}
 	for name, m := range c.contract.Components.Messages {
-		c.schemas[name] = schema(t, m.Payload.Schema.to())
+		c.schemas[name] = testenv.Schema(t, m.Payload.Schema.to())
 	}
 	return c
 }

@@ -20,6 +20,7 @@ type contract struct {
 	Operations map[string]struct {
 		Action   string
 		Channel  link
+		Reply    struct{ Channel link }
 		Bindings link
 	}
 	Components struct {
@@ -69,23 +70,11 @@ func readContract(t *testing.T) *contract {
 // binding is how a channel's messages are published, or received.
 func (c *contract) binding(channel string) (binding, bool) {
 	for _, o := range c.Operations {
-		if o.Channel.to() == channel {
+		if o.Channel.to() == channel || o.Reply.Channel.to() == channel {
 			return c.Components.OperationBindings[o.Bindings.to()].MQTT, true
 		}
 	}
 	return binding{}, false
-}
-
-// schema compiles that of a file in docs/schemas.
-func schema(t *testing.T, file string) *jsonschema.Schema {
-	t.Helper()
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	s, err := compiler.Compile(filepath.Join("docs/schemas", file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 func TestTheContractIsAsAsyncAPIWantsIt(t *testing.T) {
@@ -146,7 +135,7 @@ func TestTheContractIsWhole(t *testing.T) {
 			t.Fatalf("%s: %v", f, err)
 		}
 		checkReferences(t, nil, s, filepath.Dir(f), used)
-		schema(t, filepath.Base(f))
+		testenv.Schema(t, filepath.Base(f))
 	}
 	for _, f := range files {
 		if !used[f] {
