@@ -158,7 +158,7 @@ func (k *keeper) fault(code release.Code, reason string) {
 	case err != nil:
 		k.u.log.Error("release can't be rolled back yet", "model", k.u.name, "release", p.rel.ID(), "code", code, "err", err)
 	default:
-		k.goBack()
+		k.goBack(code, reason)
 	}
 }
 
@@ -167,8 +167,9 @@ func (p *probation) again() {
 	p.served, p.silent, p.slow, p.answered, p.failed = 0, 0, 0, 0, 0
 }
 
-// goBack opens the release that the store names now; what serves goes on until then.
-func (k *keeper) goBack() {
+// goBack opens the release that the store names now, since what serves is to be left for
+// the reason given; that goes on until then, and where there is none to open, degraded.
+func (k *keeper) goBack(code release.Code, reason string) {
 	k.trial, k.sound, k.back = nil, false, true
 	if k.work != nil {
 		k.cancel()
@@ -181,7 +182,7 @@ func (k *keeper) goBack() {
 	}
 	k.wanted = append(k.wanted, planned(nil, trusted)...)
 	if len(trusted) == 0 && k.current != nil {
-		k.u.degrade(k.current.rel, release.Crashed, "what it was rolled back to can't be opened")
+		k.u.degrade(k.current.rel, code, reason+"; there is no release to go back to that can be opened, so it goes on until sightd stops")
 	}
 }
 
@@ -204,10 +205,11 @@ func (k *keeper) leave(id release.ID, reason string) error {
 	if id != (release.ID{}) && id != rel.ID() {
 		return fmt.Errorf("model %s: release %s serves, not %s", k.u.name, rel.ID(), id)
 	}
-	if _, err := k.u.life.rollBack(rel, release.ByHand, cmp.Or(reason, "asked for")); err != nil {
+	reason = cmp.Or(reason, "asked for")
+	if _, err := k.u.life.rollBack(rel, release.ByHand, reason); err != nil {
 		return err
 	}
-	k.goBack()
+	k.goBack(release.ByHand, reason)
 	return nil
 }
 

@@ -132,6 +132,9 @@ func (k *keeper) failed(a *attempt, err error, wanted bool) {
 		k.wanted = slices.DeleteFunc(k.wanted, func(b *attempt) bool { return b == a })
 		k.u.fail(a.rel, err, nil, false)
 		k.close(a)
+		if c := k.current; c != nil && c.interim && c.rel == a.rel && k.u.life.lives(a.rel) {
+			k.goBack(release.CodeOf(err), err.Error()) // the CPU doesn't serve what is rejected either
+		}
 		return
 	}
 	k.postpone(a, err)
