@@ -280,7 +280,7 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	for _, u := range d.units {
 		models.Go(func() error {
 			pending, trusted, err := u.plan()
-			if err != nil {
+			if err != nil && (d.opts.UntilEnd || len(u.life.awaits()) == 0) {
 				u.giveUp(err)
 				failed <- err
 			}

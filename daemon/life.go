@@ -87,6 +87,31 @@ func (l *life) entry(rel *release.Release) (release.Entry, error) {
 	return release.Entry{}, fmt.Errorf("release %s of %s was removed", rel.ID(), l.name)
 }
 
+// held is whether a release waits for somebody to activate it.
+func (l *life) held(rel *release.Release) bool {
+	e, err := l.entry(rel)
+	return err == nil && e.Held
+}
+
+// awaits are the releases that would serve if somebody activated them, by number.
+func (l *life) awaits() (held []release.Entry) {
+	if l.d.opts.factory != nil {
+		return nil
+	}
+	all, err := l.d.store.Status(nil)
+	if err != nil {
+		return nil // which was said where the releases were to be opened
+	}
+	for _, m := range all.Models {
+		for _, e := range m.Releases {
+			if m.Name == l.name && e.Held && !e.Gone {
+				held = append(held, e)
+			}
+		}
+	}
+	return held
+}
+
 // broke counts that the process has to end since a release's engine broke CUDA while it
 // was being proven. The error is the rejection of one that does so each time.
 func (l *life) broke(rel *release.Release) error {

@@ -35,6 +35,7 @@ const (
 	modelProving   = "proving"
 	modelServing   = "serving"
 	modelFailed    = "failed"
+	modelHeld      = "held" // nothing serves until somebody activates a release
 )
 
 // ModelStatus is a model of the configuration and what serves it.

@@ -131,6 +131,37 @@ func (u *unit) giveUp(err error) {
 	u.status.State, u.failure = modelFailed, err.Error()
 }
 
+// awaits notes that nothing serves since nobody has activated any of the releases that
+// are there.
+func (u *unit) awaits(held []release.Entry) {
+	why := u.inactive(held)
+	u.mu.Lock()
+	u.status.State = modelHeld
+	newest := held[len(held)-1]
+	u.status.Release, u.status.Revision = newest.Number, newest.Revision
+	u.failure, u.failed, u.status.Build = why, newest.Number, nil
+	u.mu.Unlock()
+	u.log.Warn("nothing serves: no release is activated yet", "model", u.name, "reason", why)
+	u.life.d.sayRelease(u.name, mqtt.Release{
+		Release: newest.Number, Revision: newest.Revision, State: string(newest.State), Reason: why, Since: mqtt.Time{Time: newest.Since},
+	})
+	u.stir()
+}
+
+// inactive says what would have one of the releases serve.
+func (u *unit) inactive(held []release.Entry) string {
+	ids := make([]string, len(held))
+	for i, e := range held {
+		ids[i] = e.ID().String()
+	}
+	newest := ids[len(ids)-1]
+	if len(ids) == 1 {
+		return fmt.Sprintf("no release is activated yet: `sightd release activate %s %s` has release %s serve", u.name, newest, newest)
+	}
+	return fmt.Sprintf("no release is activated yet: `sightd release activate %s %s` has release %s serve; releases %s wait",
+		u.name, newest, newest, strings.Join(ids, ", "))
+}
+
 // interim says that the CPU serves and why; u.mu is held.
 func (u *unit) interim() string {
 	if !u.status.Interim {
