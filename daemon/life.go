@@ -134,6 +134,9 @@ func (l *life) recover() {
 		return
 	}
 	changed, err := l.d.store.Recover(l.name, l.factory(), l.boot)
+	if l.unnoted(err) {
+		err = nil
+	}
 	if err != nil {
 		l.d.log.Error("what the process before did with releases can't be found out", "model", l.name, "err", err)
 	}
@@ -145,12 +148,30 @@ func (l *life) recover() {
 	}
 }
 
+// unnoted is whether err says no more than that a decision isn't on the disk yet. It holds,
+// and the keeper has it written once that is possible.
+func (l *life) unnoted(err error) bool {
+	var u *release.Unnoted
+	if !errors.As(err, &u) {
+		return false
+	}
+	l.d.log.Error("what becomes of a release can't be noted; it counts all the same until sightd ends, and is noted as soon as that is possible", "model", l.name, "err", err)
+	return true
+}
+
+// flush has what was decided noted, where it couldn't be before.
+func (l *life) flush() {
+	if written, _ := l.d.store.Flush(l.name); written { // that it can't was said
+		l.d.log.Info("what became of releases is noted now", "model", l.name)
+	}
+}
+
 // note does what the store is asked for, and tells what came of it.
 func (l *life) note(rel *release.Release, ask func(release.ID) error) error {
 	if !l.lives(rel) {
 		return nil
 	}
-	if err := ask(rel.ID()); err != nil {
+	if err := ask(rel.ID()); err != nil && !l.unnoted(err) {
 		return fmt.Errorf("note what becomes of release %s: %w", rel.ID(), err)
 	}
 	e, err := l.entry(rel)
@@ -241,10 +262,13 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 		return to, &release.NoWayBack{Name: l.name, ID: rel.ID()}
 	}
 	to, err = l.d.store.RollBack(l.name, rel.ID(), l.factory(), code, reason)
+	if l.unnoted(err) {
+		err = nil
+	}
 	var stays *release.NoWayBack
 	switch {
 	case errors.As(err, &stays) && code != release.ByHand:
-		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", reason)
+		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", because(reason, stays))
 	case err != nil:
 		return to, err
 	default:
@@ -261,6 +285,14 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 	return to, err
 }
 
+// because is why a release is degraded.
+func because(reason string, stays *release.NoWayBack) string {
+	if stays.Damaged != "" {
+		reason += "; " + stays.Damaged
+	}
+	return reason
+}
+
 // probation notes how much of its probation a release has behind it.
 func (l *life) probation(rel *release.Release, served time.Duration) {
 	if err := l.d.store.Probation(l.name, rel.ID(), served.Seconds()); err != nil {
@@ -273,6 +305,7 @@ func (l *life) rest(served time.Duration) {
 	if l.d.opts.factory != nil {
 		return
 	}
+	l.flush()
 	if err := l.d.store.Rest(l.name, served.Seconds()); err != nil {
 		l.d.log.Error("that sightd stops in order can't be noted: the next start may take it for a crash", "model", l.name, "err", err)
 	}

@@ -82,6 +82,7 @@ func (k *keeper) probation(set *laneSet) *probation {
 
 // check looks at what serves on probation: confirms it, leaves it, or lets it go on.
 func (k *keeper) check() {
+	k.u.life.flush()
 	p := k.trial
 	if p == nil {
 		return
@@ -154,7 +155,7 @@ func (k *keeper) fault(code release.Code, reason string) {
 	case errors.As(err, &stays):
 		p.degraded = true
 		p.again()
-		k.u.degrade(p.rel, code, reason)
+		k.u.degrade(p.rel, code, because(reason, stays))
 	case err != nil:
 		k.u.log.Error("release can't be rolled back yet", "model", k.u.name, "release", p.rel.ID(), "code", code, "err", err)
 	default:
