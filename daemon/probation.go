@@ -28,6 +28,7 @@ const (
 	mostFailed   = 10               // frames that the engine failed on, and at least one in a hundred
 	unanswered   = 10 * time.Second // with frames offered and none answered
 	slowFor      = 10               // checks in a row with runs beyond the budget
+	lookForOne   = time.Minute      // between two looks whether there is a release to go back to now
 	noteServed   = time.Minute      // of probation between two notes of how much is over
 	usualChecks  = time.Second      // between two looks at what serves
 	leastMeasure = 8                // runs that a median is taken of
@@ -49,6 +50,7 @@ type probation struct {
 	silent   time.Duration // since a frame was answered, with some offered
 	slow     int           // checks in a row
 	degraded bool          // a fault has been found, and there is nothing to go back to
+	tried    time.Time     // when that was last seen
 }
 
 // tally is what was counted of a unit's frames since the start.
@@ -142,10 +144,11 @@ func (p *probation) look(u *unit, now time.Time) (code release.Code, reason stri
 }
 
 // fault leaves the release on probation for the last confirmed one. Where there is
-// none, it goes on, degraded.
+// none, it goes on, degraded, and its probation begins anew: once that passes, it is
+// confirmed and degraded no more.
 func (k *keeper) fault(code release.Code, reason string) {
 	p := k.trial
-	if p.degraded {
+	if p.degraded && time.Since(p.tried) < lookForOne {
 		p.again()
 		return // it was said
 	}
@@ -153,7 +156,7 @@ func (k *keeper) fault(code release.Code, reason string) {
 	var stays *release.NoWayBack
 	switch {
 	case errors.As(err, &stays):
-		p.degraded = true
+		p.degraded, p.tried = true, time.Now()
 		p.again()
 		k.u.degrade(p.rel, code, because(reason, stays))
 	case err != nil:

@@ -103,6 +103,9 @@ func (u *unit) saysProbation(p *probation) {
 // confirmed notes that a release has passed its probation.
 func (u *unit) confirmed(rel *release.Release) {
 	u.mu.Lock()
+	if u.status.Degraded && u.failed == rel.Spec.Release {
+		u.failure, u.failed = "", 0
+	}
 	u.status.Probation, u.status.Degraded = nil, false
 	u.mu.Unlock()
 	u.sayServing(rel)
