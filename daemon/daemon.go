@@ -284,6 +284,11 @@ func (d *Daemon) pipeline(parent context.Context) error {
 				u.giveUp(err)
 				failed <- err
 			}
+			for _, rel := range trusted {
+				if err := u.life.admits(rel); err != nil {
+					d.log.Warn("a release that serves, or may by a roll-back, wouldn't be taken any more; it stays", "model", u.name, "release", rel.ID(), "err", err)
+				}
+			}
 			u.run(ctx, planned(pending, trusted), d.opts.UntilEnd, func(err error) { failed <- err })
 			return nil
 		})

@@ -70,6 +70,19 @@ func (l *life) factory() int { return l.d.factories[l.name].number() }
 // policy is what the device takes.
 func (l *life) policy() release.Policy { return l.d.cfg.Policy(l.d.opts.Version) }
 
+// admits tells whether the device takes a release of the store still: keys may have been
+// revoked since it came.
+func (l *life) admits(rel *release.Release) error {
+	if !l.lives(rel) {
+		return nil
+	}
+	e, err := l.entry(rel)
+	if err != nil {
+		return err
+	}
+	return l.policy().AdmitStored(rel, e)
+}
+
 // entry is what became of a release so far.
 func (l *life) entry(rel *release.Release) (release.Entry, error) {
 	if !l.lives(rel) {

@@ -178,12 +178,18 @@ func (d *Daemon) activate(name string, id release.ID) error {
 	}
 	d.installing.Lock()
 	defer d.installing.Unlock()
+	// Where it isn't in the store, Activate knows what to say.
+	rel, getErr := d.store.Get(name, id)
+	if getErr == nil {
+		if err := u.life.admits(rel); err != nil {
+			return err
+		}
+	}
 	if err := d.store.Activate(name, id); err != nil {
 		return err
 	}
-	rel, err := d.store.Get(name, id)
-	if err != nil {
-		return err
+	if getErr != nil {
+		return getErr
 	}
 	d.log.Info("release activated", "model", name, "release", id)
 	if e, err := u.life.entry(rel); err == nil {

@@ -141,10 +141,16 @@ func (k *keeper) begin(ctx context.Context) {
 	if (needed || k.back && a.trusted) && k.u.spare != nil {
 		interim = func(set *laneSet, err error) { k.outcomes <- outcome{set, err, true} }
 	}
-	if a.gap {
+	var risk error
+	if !a.trusted {
+		risk = k.u.life.admits(a.rel) // before anything is closed or run for it
+	}
+	if risk == nil && a.gap {
 		k.giveRoom()
 	}
-	risk := k.u.risk(a.rel, pr) // noted here, so that none is after rest
+	if risk == nil {
+		risk = k.u.risk(a.rel, pr) // noted here, so that none is after rest
+	}
 	go func() {
 		if risk != nil {
 			k.outcomes <- outcome{nil, risk, false}

@@ -50,6 +50,10 @@ type Entry struct {
 
 	Gone bool `json:"gone,omitempty"` // its files are removed; of what Status tells alone
 
+	// Signers are the ids of the keys that signed what a revision is made of, which is looked
+	// at again before it serves; "unsigned" stands for what wasn't.
+	Signers []string `json:"signers,omitempty"`
+
 	Manifest string  `json:"manifest,omitempty"`       // SHA-256 of its manifest.json
 	Over     int     `json:"over,omitempty"`           // number of the factory release that it was preferred to
 	Trial    string  `json:"trial,omitempty"`          // the boot in which a process has its engine loaded and isn't sure of it
