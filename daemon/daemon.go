@@ -40,7 +40,8 @@ type Options struct {
 	// Of tests alone.
 	backend, spare Backend // instead of the configuration's, and of the CPU
 	pace           pace
-	clock          func() error // instead of the kernel's word that it is set
+	clock          func() error                                               // instead of the kernel's word that it is set
+	get            func(name string, id release.ID) (*release.Release, error) // instead of the store's Get, after an install
 }
 
 // Daemon is one running service. It owns its state directory.

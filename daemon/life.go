@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -104,6 +105,20 @@ func (l *life) entry(rel *release.Release) (release.Entry, error) {
 func (l *life) held(rel *release.Release) bool {
 	e, err := l.entry(rel)
 	return err == nil && e.Held
+}
+
+// waiting is whether a release of the store is to come to serve.
+func (l *life) waiting(id release.ID) (bool, error) {
+	plan, err := l.d.store.Plan(l.name, l.factory())
+	return slices.ContainsFunc(plan.Pending, func(e release.Entry) bool { return e.ID() == id }), err
+}
+
+// get opens a release of the store.
+func (l *life) get(id release.ID) (*release.Release, error) {
+	if l.d.opts.get != nil {
+		return l.d.opts.get(l.name, id)
+	}
+	return l.d.store.Get(l.name, id)
 }
 
 // awaits are the releases that would serve if somebody activated them, by number.

@@ -190,11 +190,10 @@ func (k *keeper) goBack(code release.Code, reason string) {
 	}
 }
 
-// order is somebody's wish to leave a release.
+// order is something that the keeper is to do between two other things.
 type order struct {
-	id     release.ID // zero: whatever serves
-	reason string
-	done   chan error
+	do   func(*keeper) error
+	done chan error
 }
 
 // leave rolls a release back because somebody wants it.
@@ -220,7 +219,7 @@ func (k *keeper) leave(id release.ID, reason string) error {
 // leave has the unit leave a release for the one before; it returns when that is
 // noted.
 func (u *unit) leave(ctx context.Context, id release.ID, reason string) error {
-	o := order{id, reason, make(chan error, 1)}
+	o := order{func(k *keeper) error { return k.leave(id, reason) }, make(chan error, 1)}
 	select {
 	case u.orders <- o:
 		return <-o.done

@@ -160,11 +160,13 @@ func (d *Daemon) take(rel *release.Release, o release.Options) (*release.Entry, 
 	if err != nil {
 		return nil, err
 	}
-	installed, err := d.store.Get(name, entry.ID())
-	if err != nil {
-		return nil, err
-	}
 	u.life.tell(*entry)
+	installed, err := u.life.get(entry.ID())
+	if err != nil { // it is in the store all the same
+		d.log.Error("installed release can't be opened yet", "model", name, "release", entry.ID(), "err", err)
+		u.late.add(entry.ID())
+		return entry, nil
+	}
 	u.offer(installed)
 	return entry, nil
 }
@@ -217,6 +219,9 @@ func (d *Daemon) remove(name string, id release.ID) error {
 		return err
 	}
 	d.log.Info("release removed", "model", name, "release", id)
+	if u, err := d.unit(name); err == nil { // else it is of a model that was configured once
+		u.forget(id)
+	}
 	return nil
 }
 

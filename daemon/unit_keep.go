@@ -112,13 +112,14 @@ func (k *keeper) run(ctx context.Context) {
 		case rel := <-k.u.offers:
 			k.offered(rel)
 		case o := <-k.u.orders:
-			o.done <- k.leave(o.id, o.reason)
+			o.done <- o.do(k)
 		case set := <-k.u.broken:
 			k.broke(ctx, set)
 		case o := <-k.outcomes:
 			k.came(ctx, o)
 		case <-check.C:
 			k.check()
+			k.offerLate(time.Now())
 		case <-k.due():
 		}
 	}
