@@ -49,6 +49,7 @@ type probation struct {
 	failed   uint64
 	silent   time.Duration // since a frame was answered, with some offered
 	slow     int           // checks in a row
+	currents int64         // overCurrents at the last look at them
 	degraded bool          // a fault has been found, and there is nothing to go back to
 	tried    time.Time     // when that was last seen
 }
@@ -131,7 +132,7 @@ func (p *probation) look(u *unit, now time.Time) (code release.Code, reason stri
 	if p.silent >= unanswered {
 		return NoAnswers, fmt.Sprintf("no frame was answered for %v, though the cameras gave some", p.silent.Round(time.Second))
 	}
-	if quick, n := u.recent.quartile(); p.budget > 0 && d.answered > 0 && n >= leastMeasure && quick > p.budget && !throttled() {
+	if quick, n := u.recent.quartile(); p.budget > 0 && d.answered > 0 && n >= leastMeasure && quick > p.budget && !p.throttled("/sys") {
 		p.slow++
 		p.served = 0
 		if p.slow >= slowFor {

@@ -63,7 +63,7 @@ func (k *keeper) restored(a *attempt, set *laneSet) {
 func (k *keeper) promote(a *attempt, set *laneSet) {
 	e, err := k.u.life.entry(a.rel)
 	if err == nil {
-		at, held := k.when.activate(e, time.Now(), k.current == nil && !a.gap || k.current != nil && k.current.interim && k.current.rel == a.rel)
+		at, held := k.when.activate(e, time.Now(), k.current == nil || k.current.interim && k.current.rel == a.rel)
 		if e.Held || held || at.After(time.Now()) {
 			set.Close()
 			if held && !e.Held {
@@ -157,7 +157,7 @@ func (k *keeper) awaits(a *attempt) bool {
 		k.drop(func(b *attempt) bool { return b == a })
 		return true
 	case at.After(time.Now()):
-		a.windowed, a.gap = true, true
+		a.windowed = true // and is tried beside what serves once more then: there may be room
 		return true
 	}
 	return false
