@@ -296,7 +296,7 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 	var stays *release.NoWayBack
 	switch {
 	case errors.As(err, &stays) && code != release.ByHand:
-		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", because(reason, stays))
+		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", whyStays(reason, stays))
 	case err != nil:
 		return to, err
 	default:
@@ -313,8 +313,8 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 	return to, err
 }
 
-// because is why a release is degraded.
-func because(reason string, stays *release.NoWayBack) string {
+// whyStays is why a release is degraded.
+func whyStays(reason string, stays *release.NoWayBack) string {
 	if stays.Damaged != "" {
 		reason += "; " + stays.Damaged
 	}

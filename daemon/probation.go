@@ -159,7 +159,7 @@ func (k *keeper) fault(code release.Code, reason string) {
 	case errors.As(err, &stays):
 		p.degraded, p.tried = true, time.Now()
 		p.again()
-		k.u.degrade(p.rel, code, because(reason, stays))
+		k.u.degrade(p.rel, code, whyStays(reason, stays))
 	case err != nil:
 		k.u.log.Error("release can't be rolled back yet", "model", k.u.name, "release", p.rel.ID(), "code", code, "err", err)
 	default:

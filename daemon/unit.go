@@ -76,7 +76,7 @@ type unit struct {
 	status  ModelStatus // but for what Status adds
 	note    string      // what is to be said of what serves
 	failure string      // why a release doesn't serve
-	failed  int         // its number
+	failed  release.ID  // that one
 	refused bool        // for good, as far as this process goes
 	build   *building   // nil: none is under way
 }
@@ -160,8 +160,8 @@ func (u *unit) serve(set *laneSet) {
 	s.Precision, s.Coverage = p.Precision, p.Coverage
 	s.Engine = engineStatus(set)
 	u.note = p.Note
-	if !set.interim && spec.Release >= u.failed {
-		u.failure, u.failed, u.refused, s.Build = "", 0, false, nil
+	if !set.interim && spec.Release >= u.failed.Number {
+		u.failure, u.failed, u.refused, s.Build = "", release.ID{}, false, nil
 	}
 	u.mu.Unlock()
 	attrs := []any{

@@ -120,8 +120,8 @@ func (u *unit) forgot(id release.ID) {
 	if s.State == modelServing && s.Release == id.Number && s.Revision == id.Revision {
 		return
 	}
-	if u.failed == id.Number {
-		u.failure, u.failed, u.refused = "", 0, false
+	if u.failed == id {
+		u.failure, u.failed, u.refused = "", release.ID{}, false
 	}
 	if s.Build != nil && s.Build.Release == id.Number {
 		s.Build = nil
