@@ -121,8 +121,8 @@ func TestWaitsEnd(t *testing.T) {
 		"not in time":       {[]string{serving}, "--timeout 0", 5, "release 2 of tiny isn't confirmed after 0s\n"},
 		"held":              {[]string{`"state":"staged","held":true`}, "--timeout 0", 5, "release 2 of tiny: staged, held\n"},
 		"overtaken":         {[]string{`"state":"proven","held":true,"code":"superseded","reason":"release 3 serves, which is newer"`}, "", 1, "was overtaken: release 3 serves, which is newer"},
-		"no such release":   {[]string{staged}, "7", 1, "release 7 of tiny is not installed"},
-		"no such revision":  {[]string{staged}, "2.5", 1, "release 2.5 of tiny is not installed"},
+		"not there yet":     {[]string{staged}, "7 --timeout 0", 5, "release 7 of tiny is not installed yet: it is waited for; drops go into "},
+		"no such revision":  {[]string{staged}, "2.5 --timeout 0", 5, "release 2.5 of tiny isn't confirmed after 0s\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

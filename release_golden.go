@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -196,6 +197,44 @@ func ask(a *app, rel *release.Release, precision string, files []string) ([]sure
 		return nil, a.ctx.Err()
 	}
 	return sure, broken
+}
+
+// tryGolden warns of golden images that somebody chose by hand and that the CPU answers
+// otherwise in the release's precision: a device most likely does too, and rejects the
+// release where they are too many.
+func tryGolden(a *app, rel *release.Release, labels []string) {
+	answers, err := rel.GoldenAnswers()
+	if err != nil || len(answers) == 0 {
+		return // packing has looked at them
+	}
+	precision := "fp32"
+	if rel.Spec.Precision == "int8" {
+		precision = "int8"
+	}
+	files := make([]string, len(answers))
+	for i, g := range answers {
+		files[i] = g.Path
+	}
+	sure, err := ask(a, rel, precision, files)
+	if err != nil {
+		fmt.Fprintf(a.stderr, "golden images: the CPU can't try them: %v\n", err)
+		return
+	}
+	wrong, first := 0, ""
+	for i, s := range sure {
+		why := s.why
+		if why == "" && s.class != answers[i].Class {
+			why = fmt.Sprintf("%s: found %s, wanted %s", answers[i].File, labels[s.class], labels[answers[i].Class])
+		}
+		if why != "" {
+			wrong++
+			first = cmp.Or(first, why)
+		}
+	}
+	if wrong > 0 {
+		fmt.Fprintf(a.stderr, "warning: golden images: the CPU doesn't answer %d of %d in %s as their index says (the first: %s); a device rejects the release unless %.4g %% are right\n",
+			wrong, len(sure), precision, first, 100*rel.Spec.Proof.Golden)
+	}
 }
 
 // take copies at most so many of the files to dir, of each class one after the

@@ -43,6 +43,9 @@ func (c *releasePackCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if c.GoldenFrom == "" {
+		tryGolden(a, rel, checked.Labels)
+	}
 	s := checked.Spec
 	fmt.Fprintf(a.stderr, "%s holds release %d of %s: %d×%d pixels, %d classes, %s", c.Out, s.Release, s.Name, checked.Image.Width, checked.Image.Height, checked.Output.Classes, s.Precision)
 	if checked.Fit != nil {

@@ -34,7 +34,10 @@ func (c *releaseListCmd) Run(a *app) error {
 		status.Models = []release.ModelStatus{*m}
 	}
 	if c.JSON {
-		return writeJSON(a.stdout, status)
+		if err := writeJSON(a.stdout, status); err != nil {
+			return err
+		}
+		return status.Damaged()
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "MODEL\tRELEASE\tSTATE\tSERVES\tSINCE")
@@ -43,7 +46,10 @@ func (c *releaseListCmd) Run(a *app) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Name, e.ID(), stateOf(e), serves(m, e), sinceOf(e))
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return status.Damaged()
 }
 
 // stateOf is an entry's state as people read it.

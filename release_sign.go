@@ -72,6 +72,9 @@ func (c *releaseSignCmd) Run(a *app) error {
 		if base.Spec.Name != name || base.Spec.Release != number {
 			return fmt.Errorf("--manifest-of %s: is release %d of %s, and --for says %s", c.ManifestOf, base.Spec.Release, base.Spec.Name, c.For)
 		}
+		if err := base.CheckDropIn(c.Path); err != nil {
+			return fmt.Errorf("refused (%s): %w", release.CodeOf(err), err)
+		}
 	}
 	key, err := release.ReadSecretKey(c.SecretKey, func() (string, error) { return c.ask(a, c.SecretKey, false) })
 	if err != nil {

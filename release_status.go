@@ -28,12 +28,18 @@ func (c *releaseStatusCmd) Run(a *app) error {
 		return err
 	}
 	if c.JSON {
-		return json.NewEncoder(a.stdout).Encode(withDrops(status, running))
+		if err := json.NewEncoder(a.stdout).Encode(withDrops(status, running)); err != nil {
+			return err
+		}
+		return status.Damaged()
 	}
 	if err := writeReleaseStatus(a.stdout, status, running); err != nil {
 		return err
 	}
-	return writeDrops(a.stdout, running)
+	if err := writeDrops(a.stdout, running); err != nil {
+		return err
+	}
+	return status.Damaged()
 }
 
 // releaseStatus is what the store knows and, where a daemon runs that tells it, what
@@ -89,11 +95,8 @@ func doing(s *daemon.Status, name string, id release.ID) string {
 		return ""
 	}
 	for _, m := range s.Models {
-		if m.Name != name {
-			continue
-		}
-		if m.Release == id.Number && m.Revision == id.Revision || build != nil {
-			return firstLine(m.Reason)
+		if m.Name == name {
+			return firstLine(m.ReasonOf(id))
 		}
 	}
 	return ""
@@ -118,6 +121,10 @@ func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "MODEL\tRELEASE\tSTATE\tSERVES\tREASON")
 	for _, m := range s.Models {
+		if m.Error != "" {
+			fmt.Fprintf(w, "%s\t-\tunknown\t\t%s\n", m.Name, firstLine(m.Error))
+			continue
+		}
 		if len(m.Releases) == 0 {
 			fmt.Fprintf(w, "%s\t-\tno release\t\tset models[].release, or install one\n", m.Name)
 		}

@@ -53,9 +53,8 @@ func tinyRelease(t *testing.T, number int) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "tiny.tar.zst")
-	status, _, stderr := sightd(t, "release", "pack", spec, "-o", out)
-	if want := fmt.Sprintf("%s holds release %d of tiny: 8×8 pixels, 3 classes, int8, the cache covers 100.0 %%\n", out, number); status != 0 || stderr != want {
-		t.Fatalf("status %d: %s\nwanted %s", status, stderr, want)
+	if _, err := release.Pack(spec, out); err != nil { // the command tries the golden images besides
+		t.Fatal(err)
 	}
 	return out
 }

@@ -194,7 +194,7 @@ func (c *releaseVerifyCmd) verifyDropIn(p release.Policy, v *verdict) error {
 	}
 	v.Files, v.Bytes, v.Revision = 1, count.n, says.Revision
 	v.signedBy(signed)
-	return nil
+	return on.CheckDropIn(c.Path)
 }
 
 // readIfThere reads a small file; nil where there is none.

@@ -22,7 +22,7 @@ const waitStatuses = "3 rejected, 4 rolled back (or to be, with nothing to go ba
 
 type releaseWaitCmd struct {
 	Name   string `arg:"" help:"The model's name."`
-	Number string `arg:"" optional:"" placeholder:"NUMBER" help:"The release's number, 7, or 7.3 with a revision; by default the highest that is installed."`
+	Number string `arg:"" optional:"" placeholder:"NUMBER" help:"The release's number, 7, or 7.3 with a revision, installed or still to come; by default the highest that is installed."`
 	configFlag
 	Timeout time.Duration `default:"15m" help:"How long; 0 looks once."`
 	For     string        `enum:"confirmed,serving,proven" default:"confirmed" help:"The state to wait for, or a later one: confirmed, serving or proven."`
@@ -30,8 +30,9 @@ type releaseWaitCmd struct {
 
 // Help explains the exit status.
 func (c *releaseWaitCmd) Help() string {
-	return "What changes meanwhile is said on standard error. A daemon that is restarted, or isn't there yet, is waited for.\n\n" +
-		"Exit status: 0 the state is reached, " + waitStatuses + " 1 failed, as where it isn't installed or a newer one has taken its place; 2 wrong usage."
+	return "What changes meanwhile is said on standard error. A daemon that is restarted, or isn't there yet, is waited for, " +
+		"and so is a release that isn't installed yet: its drop may be on its way into the inbox.\n\n" +
+		"Exit status: 0 the state is reached, " + waitStatuses + " 1 failed, as where it was removed or a newer one has taken its place; 2 wrong usage."
 }
 
 func (c *releaseWaitCmd) Run(a *app) error {
@@ -75,6 +76,7 @@ type waiter struct {
 	target    release.State
 
 	said   string // last
+	lacked string // likewise, while it isn't installed
 	silent bool   // no daemon answers, and that was said
 	heard  time.Time
 }
@@ -91,7 +93,7 @@ func waitFor(a *app, cfg *daemon.Config, name string, id release.ID, target rele
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			fmt.Fprintf(a.stderr, "release %s of %s isn't %s after %v\n", w.id, name, target, timeout)
+			fmt.Fprintf(a.stderr, "%s isn't %s after %v\n", w.what(), target, timeout)
 			return statusTimedOut
 		}
 		select {
@@ -124,10 +126,48 @@ func (w *waiter) look() (done bool, err error) {
 	}
 	e, err := daemon.FindRelease(m, w.id)
 	if err != nil {
-		return false, err
+		if w.said != "" {
+			return false, err // it was there
+		}
+		return false, w.missing(running)
 	}
 	w.say(*e, running)
 	return w.judge(*e)
+}
+
+// what is the release that is waited for.
+func (w *waiter) what() string {
+	if w.id == (release.ID{}) {
+		return "a release of " + w.name
+	}
+	return fmt.Sprintf("release %s of %s", w.id, w.name)
+}
+
+// missing says that the release isn't installed yet, and what its drop in the inbox lacks,
+// where there is one. The error is the status of one that was rejected there.
+func (w *waiter) missing(running *daemon.Status) error {
+	text := w.what() + " is not installed yet: it is waited for"
+	var err error
+	if running != nil && running.Inbox != nil {
+		text += "; drops go into " + running.Inbox.Dir
+		for _, d := range running.Inbox.Drops {
+			if d.Name != w.name || (release.ID{Number: d.Number, Revision: d.Revision}) != w.id {
+				continue
+			}
+			if d.State == release.Rejected {
+				text, err = fmt.Sprintf("%s, the drop %s: rejected (%s): %s", w.what(), d.Drop, d.Code, firstLine(d.Reason)), statusRejected
+			} else if d.Reason != "" {
+				text += fmt.Sprintf("; %s lies there: %s", d.Drop, firstLine(d.Reason))
+			}
+		}
+	} else if w.cfg.Releases.Inbox != "" {
+		text += "; drops go into " + w.cfg.Releases.Inbox
+	}
+	if text != w.lacked {
+		w.lacked = text
+		fmt.Fprintln(w.a.stderr, text)
+	}
+	return err
 }
 
 // status is nil while a daemon is there and doesn't answer.

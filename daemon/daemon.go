@@ -40,7 +40,8 @@ type Options struct {
 	// Of tests alone.
 	backend, spare Backend // instead of the configuration's, and of the CPU
 	pace           pace
-	clock          func() error // instead of the kernel's word that it is set
+	clock          func() error                                               // instead of the kernel's word that it is set
+	get            func(name string, id release.ID) (*release.Release, error) // instead of the store's Get, after an install
 }
 
 // Daemon is one running service. It owns its state directory.
@@ -280,9 +281,14 @@ func (d *Daemon) pipeline(parent context.Context) error {
 	for _, u := range d.units {
 		models.Go(func() error {
 			pending, trusted, err := u.plan()
-			if err != nil {
+			if err != nil && (d.opts.UntilEnd || len(u.life.awaits()) == 0) {
 				u.giveUp(err)
 				failed <- err
+			}
+			for _, rel := range trusted {
+				if err := u.life.admits(rel); err != nil {
+					d.log.Warn("a release that serves, or may by a roll-back, wouldn't be taken any more; it stays", "model", u.name, "release", rel.ID(), "err", err)
+				}
 			}
 			u.run(ctx, planned(pending, trusted), d.opts.UntilEnd, func(err error) { failed <- err })
 			return nil

@@ -90,7 +90,7 @@ func newHomes(t *testing.T) *homes {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	h := &homes{t: t, c: testConfig(t, bars(), CameraConfig{Name: "back.door", Source: "test:bars?each=true"}), url: b.URL()}
-	h.c.MQTT.Embedded, h.c.MQTT.URL, h.c.MQTT.HomeAssistant = "", b.URL(), true
+	h.c.MQTT.Embedded, h.c.MQTT.URL, h.c.MQTT.HomeAssistant = "", Brokers{b.URL()}, true
 	h.sub = subscribe(t, b.URL(), "homeassistant/#")
 	return h
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,6 +71,19 @@ func (l *life) factory() int { return l.d.factories[l.name].number() }
 // policy is what the device takes.
 func (l *life) policy() release.Policy { return l.d.cfg.Policy(l.d.opts.Version) }
 
+// admits tells whether the device takes a release of the store still: keys may have been
+// revoked since it came.
+func (l *life) admits(rel *release.Release) error {
+	if !l.lives(rel) {
+		return nil
+	}
+	e, err := l.entry(rel)
+	if err != nil {
+		return err
+	}
+	return l.policy().AdmitStored(rel, e)
+}
+
 // entry is what became of a release so far.
 func (l *life) entry(rel *release.Release) (release.Entry, error) {
 	if !l.lives(rel) {
@@ -85,6 +99,45 @@ func (l *life) entry(rel *release.Release) (release.Entry, error) {
 		}
 	}
 	return release.Entry{}, fmt.Errorf("release %s of %s was removed", rel.ID(), l.name)
+}
+
+// held is whether a release waits for somebody to activate it.
+func (l *life) held(rel *release.Release) bool {
+	e, err := l.entry(rel)
+	return err == nil && e.Held
+}
+
+// waiting is whether a release of the store is to come to serve.
+func (l *life) waiting(id release.ID) (bool, error) {
+	plan, err := l.d.store.Plan(l.name, l.factory())
+	return slices.ContainsFunc(plan.Pending, func(e release.Entry) bool { return e.ID() == id }), err
+}
+
+// get opens a release of the store.
+func (l *life) get(id release.ID) (*release.Release, error) {
+	if l.d.opts.get != nil {
+		return l.d.opts.get(l.name, id)
+	}
+	return l.d.store.Get(l.name, id)
+}
+
+// awaits are the releases that would serve if somebody activated them, by number.
+func (l *life) awaits() (held []release.Entry) {
+	if l.d.opts.factory != nil {
+		return nil
+	}
+	all, err := l.d.store.Status(nil)
+	if err != nil {
+		return nil // which was said where the releases were to be opened
+	}
+	for _, m := range all.Models {
+		for _, e := range m.Releases {
+			if m.Name == l.name && e.Held && !e.Gone {
+				held = append(held, e)
+			}
+		}
+	}
+	return held
 }
 
 // broke counts that the process has to end since a release's engine broke CUDA while it
@@ -109,6 +162,9 @@ func (l *life) recover() {
 		return
 	}
 	changed, err := l.d.store.Recover(l.name, l.factory(), l.boot)
+	if l.unnoted(err) {
+		err = nil
+	}
 	if err != nil {
 		l.d.log.Error("what the process before did with releases can't be found out", "model", l.name, "err", err)
 	}
@@ -120,12 +176,30 @@ func (l *life) recover() {
 	}
 }
 
+// unnoted is whether err says no more than that a decision isn't on the disk yet. It holds,
+// and the keeper has it written once that is possible.
+func (l *life) unnoted(err error) bool {
+	var u *release.Unnoted
+	if !errors.As(err, &u) {
+		return false
+	}
+	l.d.log.Error("what becomes of a release can't be noted; it counts all the same until sightd ends, and is noted as soon as that is possible", "model", l.name, "err", err)
+	return true
+}
+
+// flush has what was decided noted, where it couldn't be before.
+func (l *life) flush() {
+	if written, _ := l.d.store.Flush(l.name); written { // that it can't was said
+		l.d.log.Info("what became of releases is noted now", "model", l.name)
+	}
+}
+
 // note does what the store is asked for, and tells what came of it.
 func (l *life) note(rel *release.Release, ask func(release.ID) error) error {
 	if !l.lives(rel) {
 		return nil
 	}
-	if err := ask(rel.ID()); err != nil {
+	if err := ask(rel.ID()); err != nil && !l.unnoted(err) {
 		return fmt.Errorf("note what becomes of release %s: %w", rel.ID(), err)
 	}
 	e, err := l.entry(rel)
@@ -216,10 +290,13 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 		return to, &release.NoWayBack{Name: l.name, ID: rel.ID()}
 	}
 	to, err = l.d.store.RollBack(l.name, rel.ID(), l.factory(), code, reason)
+	if l.unnoted(err) {
+		err = nil
+	}
 	var stays *release.NoWayBack
 	switch {
 	case errors.As(err, &stays) && code != release.ByHand:
-		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", reason)
+		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", whyStays(reason, stays))
 	case err != nil:
 		return to, err
 	default:
@@ -236,6 +313,14 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 	return to, err
 }
 
+// whyStays is why a release is degraded.
+func whyStays(reason string, stays *release.NoWayBack) string {
+	if stays.Damaged != "" {
+		reason += "; " + stays.Damaged
+	}
+	return reason
+}
+
 // probation notes how much of its probation a release has behind it.
 func (l *life) probation(rel *release.Release, served time.Duration) {
 	if err := l.d.store.Probation(l.name, rel.ID(), served.Seconds()); err != nil {
@@ -248,6 +333,7 @@ func (l *life) rest(served time.Duration) {
 	if l.d.opts.factory != nil {
 		return
 	}
+	l.flush()
 	if err := l.d.store.Rest(l.name, served.Seconds()); err != nil {
 		l.d.log.Error("that sightd stops in order can't be noted: the next start may take it for a crash", "model", l.name, "err", err)
 	}

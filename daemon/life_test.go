@@ -51,7 +51,8 @@ func TestAReleaseOnProbationThatFailsIsRolledBack(t *testing.T) {
 	s.wait(2, release.RolledBack, FailedInferences)
 	s.goesOn(1)
 	e, _ := s.entryOf(2)
-	if !strings.Contains(e.Reason, "10 frames in a row") {
+	// A busy machine may find the ten of a few more by counting before it is told of them.
+	if !strings.Contains(e.Reason, "10 frames in a row") && !strings.Contains(e.Reason, "the engine failed on 10 of ") {
 		t.Errorf("reason %q", e.Reason)
 	}
 	s.ordered() // those that failed have none

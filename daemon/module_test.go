@@ -64,7 +64,7 @@ func TestAvailableMemoryIsWhatTheMachineAndTheGroupsLeave(t *testing.T) {
 	}
 }
 
-func TestTheMachineIsThrottledWhileACoolerOfAProcessorWorksOrTheGPUIsLimited(t *testing.T) {
+func TestTheMachineIsThrottledWhileACoolerOfAProcessorWorks(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		files map[string]string
@@ -76,9 +76,11 @@ func TestTheMachineIsThrottledWhileACoolerOfAProcessorWorksOrTheGPUIsLimited(t *
 		}, false},
 		"a fan":       {map[string]string{"class/thermal/cooling_device1/type": "pwm-fan", "class/thermal/cooling_device1/cur_state": "3"}, false},
 		"a processor": {map[string]string{"class/thermal/cooling_device0/type": "cpufreq-cpu0\n", "class/thermal/cooling_device0/cur_state": "2\n"}, true},
-		"the GPU": {map[string]string{
+		"the GPU":     {map[string]string{"class/thermal/cooling_device2/type": "devfreq-17000000.gpu", "class/thermal/cooling_device2/cur_state": "1"}, true},
+		"a power mode with lower clocks, which somebody chose": {map[string]string{
 			"class/devfreq/17000000.gpu/available_frequencies": "306000000 1300500000", "class/devfreq/17000000.gpu/max_freq": "306000000",
-		}, true},
+			"class/thermal/cooling_device2/type": "devfreq-17000000.gpu", "class/thermal/cooling_device2/cur_state": "0",
+		}, false},
 	} {
 		sys := t.TempDir()
 		for path, text := range c.files {
@@ -86,6 +88,25 @@ func TestTheMachineIsThrottledWhileACoolerOfAProcessorWorksOrTheGPUIsLimited(t *
 		}
 		if got := throttledBelow(sys); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestTooMuchCurrentExcusesASlowReleaseWhileItLasts(t *testing.T) {
+	t.Parallel()
+	sys := t.TempDir()
+	p := &probation{}
+	if p.throttled(sys) {
+		t.Error("throttled without a counter")
+	}
+	for i, c := range []struct {
+		oc1, oc3 string
+		want     bool
+	}{{"0", "2", true}, {"0", "2", false}, {"1", "2", true}, {"1", "4", true}, {"1", "4", false}} {
+		put(t, filepath.Join(sys, "class/hwmon/hwmon1/oc1_event_cnt"), c.oc1+"\n")
+		put(t, filepath.Join(sys, "class/hwmon/hwmon1/oc3_event_cnt"), c.oc3+"\n")
+		if got := p.throttled(sys); got != c.want {
+			t.Errorf("look %d: %v", i, got)
 		}
 	}
 }

@@ -28,6 +28,7 @@ const (
 	mostFailed   = 10               // frames that the engine failed on, and at least one in a hundred
 	unanswered   = 10 * time.Second // with frames offered and none answered
 	slowFor      = 10               // checks in a row with runs beyond the budget
+	lookForOne   = time.Minute      // between two looks whether there is a release to go back to now
 	noteServed   = time.Minute      // of probation between two notes of how much is over
 	usualChecks  = time.Second      // between two looks at what serves
 	leastMeasure = 8                // runs that a median is taken of
@@ -48,7 +49,9 @@ type probation struct {
 	failed   uint64
 	silent   time.Duration // since a frame was answered, with some offered
 	slow     int           // checks in a row
+	currents int64         // overCurrents at the last look at them
 	degraded bool          // a fault has been found, and there is nothing to go back to
+	tried    time.Time     // when that was last seen
 }
 
 // tally is what was counted of a unit's frames since the start.
@@ -82,6 +85,7 @@ func (k *keeper) probation(set *laneSet) *probation {
 
 // check looks at what serves on probation: confirms it, leaves it, or lets it go on.
 func (k *keeper) check() {
+	k.u.life.flush()
 	p := k.trial
 	if p == nil {
 		return
@@ -128,7 +132,7 @@ func (p *probation) look(u *unit, now time.Time) (code release.Code, reason stri
 	if p.silent >= unanswered {
 		return NoAnswers, fmt.Sprintf("no frame was answered for %v, though the cameras gave some", p.silent.Round(time.Second))
 	}
-	if quick, n := u.recent.quartile(); p.budget > 0 && d.answered > 0 && n >= leastMeasure && quick > p.budget && !throttled() {
+	if quick, n := u.recent.quartile(); p.budget > 0 && d.answered > 0 && n >= leastMeasure && quick > p.budget && !p.throttled("/sys") {
 		p.slow++
 		p.served = 0
 		if p.slow >= slowFor {
@@ -141,10 +145,11 @@ func (p *probation) look(u *unit, now time.Time) (code release.Code, reason stri
 }
 
 // fault leaves the release on probation for the last confirmed one. Where there is
-// none, it goes on, degraded.
+// none, it goes on, degraded, and its probation begins anew: once that passes, it is
+// confirmed and degraded no more.
 func (k *keeper) fault(code release.Code, reason string) {
 	p := k.trial
-	if p.degraded {
+	if p.degraded && time.Since(p.tried) < lookForOne {
 		p.again()
 		return // it was said
 	}
@@ -152,13 +157,13 @@ func (k *keeper) fault(code release.Code, reason string) {
 	var stays *release.NoWayBack
 	switch {
 	case errors.As(err, &stays):
-		p.degraded = true
+		p.degraded, p.tried = true, time.Now()
 		p.again()
-		k.u.degrade(p.rel, code, reason)
+		k.u.degrade(p.rel, code, whyStays(reason, stays))
 	case err != nil:
 		k.u.log.Error("release can't be rolled back yet", "model", k.u.name, "release", p.rel.ID(), "code", code, "err", err)
 	default:
-		k.goBack()
+		k.goBack(code, reason)
 	}
 }
 
@@ -167,8 +172,9 @@ func (p *probation) again() {
 	p.served, p.silent, p.slow, p.answered, p.failed = 0, 0, 0, 0, 0
 }
 
-// goBack opens the release that the store names now; what serves goes on until then.
-func (k *keeper) goBack() {
+// goBack opens the release that the store names now, since what serves is to be left for
+// the reason given; that goes on until then, and where there is none to open, degraded.
+func (k *keeper) goBack(code release.Code, reason string) {
 	k.trial, k.sound, k.back = nil, false, true
 	if k.work != nil {
 		k.cancel()
@@ -181,15 +187,14 @@ func (k *keeper) goBack() {
 	}
 	k.wanted = append(k.wanted, planned(nil, trusted)...)
 	if len(trusted) == 0 && k.current != nil {
-		k.u.degrade(k.current.rel, release.Crashed, "what it was rolled back to can't be opened")
+		k.u.degrade(k.current.rel, code, reason+"; there is no release to go back to that can be opened, so it goes on until sightd stops")
 	}
 }
 
-// order is somebody's wish to leave a release.
+// order is something that the keeper is to do between two other things.
 type order struct {
-	id     release.ID // zero: whatever serves
-	reason string
-	done   chan error
+	do   func(*keeper) error
+	done chan error
 }
 
 // leave rolls a release back because somebody wants it.
@@ -204,17 +209,18 @@ func (k *keeper) leave(id release.ID, reason string) error {
 	if id != (release.ID{}) && id != rel.ID() {
 		return fmt.Errorf("model %s: release %s serves, not %s", k.u.name, rel.ID(), id)
 	}
-	if _, err := k.u.life.rollBack(rel, release.ByHand, cmp.Or(reason, "asked for")); err != nil {
+	reason = cmp.Or(reason, "asked for")
+	if _, err := k.u.life.rollBack(rel, release.ByHand, reason); err != nil {
 		return err
 	}
-	k.goBack()
+	k.goBack(release.ByHand, reason)
 	return nil
 }
 
 // leave has the unit leave a release for the one before; it returns when that is
 // noted.
 func (u *unit) leave(ctx context.Context, id release.ID, reason string) error {
-	o := order{id, reason, make(chan error, 1)}
+	o := order{func(k *keeper) error { return k.leave(id, reason) }, make(chan error, 1)}
 	select {
 	case u.orders <- o:
 		return <-o.done

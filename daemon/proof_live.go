@@ -75,7 +75,8 @@ func (l *live) measure() {
 	r := &l.report
 	r.latency = quartile(slices.Clone(r.runs))
 	serving, n := l.u.recent.median(l.since)
-	// A frame's share of a batch says nothing of how long a run takes.
+	// A run's time goes by how many frames are in it: here it is one, while what serves has
+	// as many as come. So there is no budget with batches.
 	if l.memory > 0 && n >= leastMeasure && l.limits.Latency > 0 && l.set.batch == 1 {
 		r.serving = serving
 		r.budget = max(time.Duration(float64(serving)*l.limits.Latency), serving+latencySlack)

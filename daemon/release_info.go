@@ -41,11 +41,14 @@ type Signer struct {
 }
 
 // FindModel finds a model among those that have releases; the error tells which
-// there are.
+// there are. It is an error too where nothing is known of that model's releases.
 func FindModel(all *release.Status, name string) (*release.ModelStatus, error) {
 	var names []string
 	for i := range all.Models {
 		if all.Models[i].Name == name {
+			if err := all.Models[i].Err(); err != nil {
+				return nil, err
+			}
 			return &all.Models[i], nil
 		}
 		names = append(names, all.Models[i].Name)

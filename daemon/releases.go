@@ -160,11 +160,13 @@ func (d *Daemon) take(rel *release.Release, o release.Options) (*release.Entry, 
 	if err != nil {
 		return nil, err
 	}
-	installed, err := d.store.Get(name, entry.ID())
-	if err != nil {
-		return nil, err
-	}
 	u.life.tell(*entry)
+	installed, err := u.life.get(entry.ID())
+	if err != nil { // it is in the store all the same
+		d.log.Error("installed release can't be opened yet", "model", name, "release", entry.ID(), "err", err)
+		u.late.add(entry.ID())
+		return entry, nil
+	}
 	u.offer(installed)
 	return entry, nil
 }
@@ -178,12 +180,18 @@ func (d *Daemon) activate(name string, id release.ID) error {
 	}
 	d.installing.Lock()
 	defer d.installing.Unlock()
+	// Where it isn't in the store, Activate knows what to say.
+	rel, getErr := d.store.Get(name, id)
+	if getErr == nil {
+		if err := u.life.admits(rel); err != nil {
+			return err
+		}
+	}
 	if err := d.store.Activate(name, id); err != nil {
 		return err
 	}
-	rel, err := d.store.Get(name, id)
-	if err != nil {
-		return err
+	if getErr != nil {
+		return getErr
 	}
 	d.log.Info("release activated", "model", name, "release", id)
 	if e, err := u.life.entry(rel); err == nil {
@@ -211,6 +219,9 @@ func (d *Daemon) remove(name string, id release.ID) error {
 		return err
 	}
 	d.log.Info("release removed", "model", name, "release", id)
+	if u, err := d.unit(name); err == nil { // else it is of a model that was configured once
+		u.forget(id)
+	}
 	return nil
 }
 

@@ -314,6 +314,9 @@ func statusLine(s Status) string {
 		if m.Build != nil && m.Build.NextTry == nil {
 			line = fmt.Sprintf("building %s: %s; %s", m.Name, m.Build, line)
 		}
+		if m.State == modelHeld {
+			line = fmt.Sprintf("%s waits for `sightd release activate`; %s", m.Name, line)
+		}
 	}
 	return line
 }

@@ -24,17 +24,23 @@ type stage struct {
 	t       *testing.T
 	c       *Config
 	backend *scripted
+	served  Backend // backend, or what the test has in its place, with the CPU's as backend
 	sub     *subscriber
 	stop    func()
 }
 
-func newStage(t *testing.T, change func(*Config, *scripted)) *stage {
+// newStage makes one; with another back end the scripted one is the CPU's.
+func newStage(t *testing.T, change func(*Config, *scripted), backend ...Backend) *stage {
 	t.Helper()
 	c := testConfig(t, bars())
 	everyFrame(c)
 	c.Releases.RequireSignature, c.Releases.Probation = false, milliseconds(50)
 	c.Releases.Proof = ProofConfig{Frames: 4}
 	s := &stage{t: t, c: c, backend: &scripted{name: "ort", lanes: 2}}
+	s.served = s.backend
+	if len(backend) > 0 {
+		s.served = backend[0]
+	}
 	if change != nil {
 		change(c, s.backend)
 	}
@@ -46,7 +52,7 @@ func newStage(t *testing.T, change func(*Config, *scripted)) *stage {
 // start begins the daemon, again where it was stopped.
 func (s *stage) start() {
 	s.t.Helper()
-	d, err := New(s.c, Options{backend: s.backend, pace: lively, clock: func() error { return nil }, Worker: testenv.Worker(s.t), Log: testLog(s.t)})
+	d, err := New(s.c, Options{backend: s.served, spare: s.backend, pace: lively, clock: func() error { return nil }, Worker: testenv.Worker(s.t), Log: testLog(s.t)})
 	if err != nil {
 		s.t.Fatal(err)
 	}

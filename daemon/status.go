@@ -35,6 +35,7 @@ const (
 	modelProving   = "proving"
 	modelServing   = "serving"
 	modelFailed    = "failed"
+	modelHeld      = "held" // nothing serves until somebody activates a release
 )
 
 // ModelStatus is a model of the configuration and what serves it.
@@ -55,12 +56,21 @@ type ModelStatus struct {
 	Builds    builds           `json:"engine_builds"`       // since the start, by outcome: ok, failed, crashed, cancelled
 	Damaged   uint64           `json:"engines_damaged"`     // stored engines that had to be built again, since the start
 	Proof     *ProofStatus     `json:"proof,omitempty"`     // of the release that was proven last, since the start
+	// Parts of Reason by what they are about, so that none is taken for another release's.
+	Failure  string     `json:"failure,omitempty"` // why the release Failed isn't served as it should be
+	Failed   release.ID `json:"failed_release,omitzero"`
+	Standing string     `json:"standing,omitempty"` // what is to be said of the release that serves
 	// Releases that were left since the start, by code.
 	Rejected   map[release.Code]uint64 `json:"releases_rejected,omitempty"` // installed ones; what was refused before that is in Inbox
 	RolledBack map[release.Code]uint64 `json:"rollbacks,omitempty"`
 
 	Frames uint64 `json:"frames"` // classified since the start
 	Errors uint64 `json:"errors"` // frames that the engine failed on
+}
+
+// ReasonOf is what of the reason is about a release.
+func (m *ModelStatus) ReasonOf(id release.ID) string {
+	return reasonOf(id, release.ID{Number: m.Release, Revision: m.Revision}, m.Failed, m.Failure, m.Standing)
 }
 
 // ProbationStatus is how far the probation of a release is.

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// throttled is whether the machine runs slower than it could, since it is hot: some
-// cooling device of a processor is at work, or the GPU's clock is limited below its
-// own. A slow engine is no fault then.
-func throttled() bool { return throttledBelow("/sys") }
-
+// throttled is whether the machine runs slower than it is set to, since it is hot: some
+// cooling device of a processor is at work. A slow engine is no fault then. A power mode
+// (nvpmodel) with lower clocks is somebody's choice, and in it an engine has to be quick
+// enough: it lowers max_freq of cpufreq and devfreq, which tells nothing of heat, and no
+// cooling device's state.
 func throttledBelow(sys string) bool {
 	devices, _ := filepath.Glob(filepath.Join(sys, "class/thermal/cooling_device*"))
 	for _, d := range devices {
@@ -25,27 +25,27 @@ func throttledBelow(sys string) bool {
 			return true
 		}
 	}
-	clocks, _ := filepath.Glob(filepath.Join(sys, "class/devfreq/*"))
-	for _, c := range clocks {
-		name := strings.ToLower(filepath.Base(c))
-		if !strings.Contains(name, "gpu") && !strings.Contains(name, "gv11b") && !strings.Contains(name, "ga10b") {
-			continue
-		}
-		freqs, err := os.ReadFile(filepath.Join(c, "available_frequencies"))
-		if err != nil {
-			continue
-		}
-		var most int64
-		for _, f := range strings.Fields(string(freqs)) {
-			if v, err := strconv.ParseInt(f, 10, 64); err == nil {
-				most = max(most, v)
-			}
-		}
-		if limit := number(filepath.Join(c, "max_freq")); limit > 0 && limit < most {
-			return true
-		}
-	}
 	return false
+}
+
+// overCurrents is how often a Jetson has slowed down since the boot since it drew too much
+// current, by the counters of its soctherm driver (oc1_event_cnt and so on); 0 where there
+// are none.
+func overCurrents(sys string) (n int64) {
+	counters, _ := filepath.Glob(filepath.Join(sys, "class/hwmon/hwmon*/oc*_event_cnt"))
+	for _, c := range counters {
+		n += number(c)
+	}
+	return n
+}
+
+// throttled is whether the machine is slow by no fault of the release: hot, or slowed down
+// for its current since the last look. The first look counts all since the boot, so that
+// it may excuse too much.
+func (p *probation) throttled(sys string) bool {
+	before := p.currents
+	p.currents = overCurrents(sys)
+	return throttledBelow(sys) || p.currents > before
 }
 
 func number(path string) int64 {

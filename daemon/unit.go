@@ -31,7 +31,8 @@ type unit struct {
 	watches   []*watch // by view
 	runner    *runner
 	offers    chan *release.Release // to go over to, of capacity maxOffers
-	orders    chan order            // to leave what serves
+	orders    chan order            // to leave what serves, or to forget what waits
+	late      late                  // releases of the store that couldn't be offered yet
 	kept      chan struct{}         // closed when nobody takes orders any more
 	broken    chan *laneSet         // capacity 1: the set that serves, once its engine fails on and on
 	life      *life
@@ -75,7 +76,7 @@ type unit struct {
 	status  ModelStatus // but for what Status adds
 	note    string      // what is to be said of what serves
 	failure string      // why a release doesn't serve
-	failed  int         // its number
+	failed  release.ID  // that one
 	refused bool        // for good, as far as this process goes
 	build   *building   // nil: none is under way
 }
@@ -84,8 +85,7 @@ type unit struct {
 const maxOffers = 32
 
 // offer has the unit go over to a release when it is ready. It never waits: where too many
-// wait, the oldest is left for the next start, which finds it in the store. One caller
-// at a time.
+// wait, the oldest is offered later. One caller at a time.
 func (u *unit) offer(rel *release.Release) {
 	for {
 		select {
@@ -95,7 +95,8 @@ func (u *unit) offer(rel *release.Release) {
 		}
 		select {
 		case old := <-u.offers:
-			u.log.Warn("too many releases at once: one waits for the next start", "model", u.name, "release", old.ID())
+			u.log.Warn("too many releases at once: one is looked at later", "model", u.name, "release", old.ID())
+			u.late.add(old.ID())
 			old.Close()
 		default:
 		}
@@ -159,8 +160,8 @@ func (u *unit) serve(set *laneSet) {
 	s.Precision, s.Coverage = p.Precision, p.Coverage
 	s.Engine = engineStatus(set)
 	u.note = p.Note
-	if !set.interim && spec.Release >= u.failed {
-		u.failure, u.failed, u.refused, s.Build = "", 0, false, nil
+	if !set.interim && spec.Release >= u.failed.Number {
+		u.failure, u.failed, u.refused, s.Build = "", release.ID{}, false, nil
 	}
 	u.mu.Unlock()
 	attrs := []any{

@@ -63,7 +63,7 @@ func (k *keeper) restored(a *attempt, set *laneSet) {
 func (k *keeper) promote(a *attempt, set *laneSet) {
 	e, err := k.u.life.entry(a.rel)
 	if err == nil {
-		at, held := k.when.activate(e, time.Now(), k.current == nil && !a.gap || k.current != nil && k.current.interim && k.current.rel == a.rel)
+		at, held := k.when.activate(e, time.Now(), k.current == nil || k.current.interim && k.current.rel == a.rel)
 		if e.Held || held || at.After(time.Now()) {
 			set.Close()
 			if held && !e.Held {
@@ -132,6 +132,9 @@ func (k *keeper) failed(a *attempt, err error, wanted bool) {
 		k.wanted = slices.DeleteFunc(k.wanted, func(b *attempt) bool { return b == a })
 		k.u.fail(a.rel, err, nil, false)
 		k.close(a)
+		if c := k.current; c != nil && c.interim && c.rel == a.rel && k.u.life.lives(a.rel) {
+			k.goBack(release.CodeOf(err), err.Error()) // the CPU doesn't serve what is rejected either
+		}
 		return
 	}
 	k.postpone(a, err)
@@ -154,7 +157,7 @@ func (k *keeper) awaits(a *attempt) bool {
 		k.drop(func(b *attempt) bool { return b == a })
 		return true
 	case at.After(time.Now()):
-		a.windowed, a.gap = true, true
+		a.windowed = true // and is tried beside what serves once more then: there may be room
 		return true
 	}
 	return false

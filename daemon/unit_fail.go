@@ -14,7 +14,7 @@ import (
 func (u *unit) noSpare(rel *release.Release, err error) {
 	err = fmt.Errorf("the CPU can't serve while %s's engine is built: %w", properName(u.backend), err)
 	u.mu.Lock()
-	u.failure, u.failed = err.Error(), rel.Spec.Release
+	u.failure, u.failed = err.Error(), rel.ID()
 	u.mu.Unlock()
 	u.log.Error("nothing serves meanwhile", "model", u.name, "release", rel.ID(), "err", err)
 }
@@ -31,7 +31,7 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool
 	if u.status.State != modelServing {
 		u.status.State = modelFailed
 	}
-	u.failure, u.failed = fmt.Sprintf("release %s: %v", rel.ID(), err), rel.Spec.Release
+	u.failure, u.failed = fmt.Sprintf("release %s: %v", rel.ID(), err), rel.ID()
 	u.status.Build = nil
 	never := again == nil || again.parked && again.next.IsZero()
 	u.refused = again != nil && never && final(err)

@@ -112,13 +112,14 @@ func (k *keeper) run(ctx context.Context) {
 		case rel := <-k.u.offers:
 			k.offered(rel)
 		case o := <-k.u.orders:
-			o.done <- k.leave(o.id, o.reason)
+			o.done <- o.do(k)
 		case set := <-k.u.broken:
 			k.broke(ctx, set)
 		case o := <-k.outcomes:
 			k.came(ctx, o)
 		case <-check.C:
 			k.check()
+			k.offerLate(time.Now())
 		case <-k.due():
 		}
 	}
@@ -137,13 +138,20 @@ func (k *keeper) begin(ctx context.Context) {
 		pr = k.proof(a)
 	}
 	var interim func(*laneSet, error)
-	if (k.current == nil && !a.gap || k.back && a.trusted) && k.u.spare != nil {
+	needed := k.current == nil && !a.gap && (a.trusted || !k.u.life.held(a.rel))
+	if (needed || k.back && a.trusted) && k.u.spare != nil {
 		interim = func(set *laneSet, err error) { k.outcomes <- outcome{set, err, true} }
 	}
-	if a.gap {
+	var risk error
+	if !a.trusted {
+		risk = k.u.life.admits(a.rel) // before anything is closed or run for it
+	}
+	if risk == nil && a.gap {
 		k.giveRoom()
 	}
-	risk := k.u.risk(a.rel, pr) // noted here, so that none is after rest
+	if risk == nil {
+		risk = k.u.risk(a.rel, pr) // noted here, so that none is after rest
+	}
 	go func() {
 		if risk != nil {
 			k.outcomes <- outcome{nil, risk, false}
@@ -195,7 +203,8 @@ func (k *keeper) at(a *attempt) time.Time {
 
 // despair says that nothing serves. Another back end's engine is tried again
 // while the daemon waits; where the CPU can't serve, there is nothing to wait
-// for. It is false where there is nothing to go on for.
+// for, but for releases that somebody may activate. It is false where there is nothing
+// to go on for.
 func (k *keeper) despair() bool {
 	k.settle()
 	if k.told {
@@ -203,6 +212,13 @@ func (k *keeper) despair() bool {
 	}
 	k.told = true
 	err := errors.Join(k.failures...)
+	if held := k.u.life.awaits(); len(held) > 0 && len(k.wanted) == 0 {
+		if k.hopeless(nil) {
+			k.u.awaits(held)
+			return true
+		}
+		err = errors.Join(err, errors.New(k.u.inactive(held)))
+	}
 	if len(k.wanted) > 0 && !isCPU(k.u.backend) && k.hopeless(nil) {
 		return true
 	}

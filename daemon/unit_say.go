@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func (u *unit) say(rel *release.Release, r mqtt.Release) {
 	if u.status.State == modelServing && u.status.Release == rel.Spec.Release && u.status.Revision == rel.ID().Revision {
 		r.State = string(release.Serving) // by the CPU
 	}
-	r.Reason = u.reason()
+	r.Reason = u.reasonOf(rel.ID())
 	u.mu.Unlock()
 	u.progress(rel, r)
 }
@@ -48,10 +49,10 @@ func (u *unit) sayServing(rel *release.Release) {
 	u.mu.Lock()
 	if err == nil && e.Degraded && !u.status.Degraded { // by a process before this one
 		u.status.Degraded = true
-		u.failure, u.failed = degradedBy(rel, e.Code, e.Reason), rel.Spec.Release
+		u.failure, u.failed = degradedBy(rel, e.Code, e.Reason), rel.ID()
 	}
-	r.Reason = u.reason()
-	if u.status.Interim && u.failure != "" && u.failed == rel.Spec.Release && u.build == nil {
+	r.Reason = u.reasonOf(rel.ID())
+	if u.status.Interim && u.failure != "" && u.failed == rel.ID() && u.build == nil {
 		r.Phase = modelFailed // the back end's engine is
 	}
 	u.mu.Unlock()
@@ -103,6 +104,9 @@ func (u *unit) saysProbation(p *probation) {
 // confirmed notes that a release has passed its probation.
 func (u *unit) confirmed(rel *release.Release) {
 	u.mu.Lock()
+	if u.status.Degraded && u.failed == rel.ID() {
+		u.failure, u.failed = "", release.ID{}
+	}
 	u.status.Probation, u.status.Degraded = nil, false
 	u.mu.Unlock()
 	u.sayServing(rel)
@@ -113,7 +117,7 @@ func (u *unit) confirmed(rel *release.Release) {
 func (u *unit) degrade(rel *release.Release, code release.Code, reason string) {
 	u.mu.Lock()
 	u.status.Degraded = true
-	u.failure, u.failed = degradedBy(rel, code, reason), rel.Spec.Release
+	u.failure, u.failed = degradedBy(rel, code, reason), rel.ID()
 	u.mu.Unlock()
 	u.sayServing(rel)
 	u.stir()
@@ -131,6 +135,37 @@ func (u *unit) giveUp(err error) {
 	u.status.State, u.failure = modelFailed, err.Error()
 }
 
+// awaits notes that nothing serves since nobody has activated any of the releases that
+// are there.
+func (u *unit) awaits(held []release.Entry) {
+	why := u.inactive(held)
+	u.mu.Lock()
+	u.status.State = modelHeld
+	newest := held[len(held)-1]
+	u.status.Release, u.status.Revision = newest.Number, newest.Revision
+	u.failure, u.failed, u.status.Build = why, newest.ID(), nil
+	u.mu.Unlock()
+	u.log.Warn("nothing serves: no release is activated yet", "model", u.name, "reason", why)
+	u.life.d.sayRelease(u.name, mqtt.Release{
+		Release: newest.Number, Revision: newest.Revision, State: string(newest.State), Reason: why, Since: mqtt.Time{Time: newest.Since},
+	})
+	u.stir()
+}
+
+// inactive says what would have one of the releases serve.
+func (u *unit) inactive(held []release.Entry) string {
+	ids := make([]string, len(held))
+	for i, e := range held {
+		ids[i] = e.ID().String()
+	}
+	newest := ids[len(ids)-1]
+	if len(ids) == 1 {
+		return fmt.Sprintf("no release is activated yet: `sightd release activate %s %s` has release %s serve", u.name, newest, newest)
+	}
+	return fmt.Sprintf("no release is activated yet: `sightd release activate %s %s` has release %s serve; releases %s wait",
+		u.name, newest, newest, strings.Join(ids, ", "))
+}
+
 // interim says that the CPU serves and why; u.mu is held.
 func (u *unit) interim() string {
 	if !u.status.Interim {
@@ -143,7 +178,7 @@ func (u *unit) interim() string {
 	case u.status.Build != nil && u.status.Build.NextTry != nil:
 		return "the CPU serves; " + engine + " is tried again at " + u.status.Build.NextTry.Format(time.RFC3339)
 	}
-	if u.refused && u.failed == u.status.Release {
+	if u.refused && u.failed == u.shown() {
 		return "the CPU serves, as " + properName(u.backend) + " has no engine for it"
 	}
 	return "the CPU serves until " + engine + " is there"
@@ -162,14 +197,31 @@ func properName(b Backend) string {
 
 // reason is all that is to be said of how the model is served: why a release isn't,
 // why the CPU does, and what isn't as it was asked for; u.mu is held.
-func (u *unit) reason() string {
-	var why []string
-	for _, text := range []string{u.failure, u.interim(), u.note} {
-		if text != "" {
-			why = append(why, text)
-		}
+func (u *unit) reason() string { return joined(u.failure, u.interim(), u.note) }
+
+// reasonOf is what of that is about the release; u.mu is held.
+func (u *unit) reasonOf(id release.ID) string {
+	return reasonOf(id, u.shown(), u.failed, u.failure, joined(u.interim(), u.note))
+}
+
+// shown is the release that the status names; u.mu is held.
+func (u *unit) shown() release.ID {
+	return release.ID{Number: u.status.Release, Revision: u.status.Revision}
+}
+
+func reasonOf(id, serving, failed release.ID, failure, standing string) string {
+	if failed != id {
+		failure = ""
 	}
-	return strings.Join(why, "; ")
+	if serving != id {
+		standing = ""
+	}
+	return joined(failure, standing)
+}
+
+// joined is what isn't empty of reasons.
+func joined(reasons ...string) string {
+	return strings.Join(slices.DeleteFunc(reasons, func(s string) bool { return s == "" }), "; ")
 }
 
 // Status returns the model's status.
@@ -177,6 +229,7 @@ func (u *unit) Status() ModelStatus {
 	u.mu.Lock()
 	s := u.status
 	s.Reason = u.reason()
+	s.Failure, s.Failed, s.Standing = u.failure, u.failed, joined(u.interim(), u.note)
 	s.Builds = s.Builds.clone()
 	if u.build != nil {
 		s.Build = u.build.status(s.Build)

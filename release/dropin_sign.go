@@ -101,6 +101,22 @@ func (d *DropIn) fits(found Dropped, on Base) error {
 	return nil
 }
 
+// CheckDropIn tells whether a bare drop-in, a cache or a model, fits the release, as the
+// device that gets it will find. Of an engine that can't be told.
+func (r *Release) CheckDropIn(file string) error {
+	with, precision := *r, ""
+	switch filepath.Ext(file) {
+	case cacheExt:
+		with.Calibration, precision = file, "int8" // what a cache is for
+	case onnxExt:
+		with.Model = file
+	default:
+		return nil
+	}
+	_, err := with.Check(precision)
+	return err
+}
+
 // sidecarOf is the name of an engine's sidecar.
 func sidecarOf(engine string) string { return strings.TrimSuffix(engine, engineExt) + ".json" }
 

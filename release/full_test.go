@@ -24,14 +24,9 @@ func TestWhatAFullDiskKeepsFromBeingNotedIsDoneWhenThereIsRoom(t *testing.T) {
 		"proven":   {func(s *story) error { return s.Proven("tiny", id(4), 0) }, "3,2,factory|4|2 confirmed,3 serving,4 proven"},
 		"serve":    {func(s *story) error { return s.Serve("tiny", id(4), 1, "boot 1") }, "4,2,factory||2 confirmed,3 proven held superseded,4 serving"},
 		"confirm":  {func(s *story) error { return s.Confirm("tiny", id(3)) }, "3,2,factory|4|2 confirmed,3 confirmed,4 staged"},
-		"reject":   {func(s *story) error { return s.Reject("tiny", id(4), ProofFailed, "") }, "3,2,factory||2 confirmed,3 serving,4 rejected proof-failed"},
 		"hold":     {func(s *story) error { return s.Hold("tiny", id(4), "manual") }, "3,2,factory|4|2 confirmed,3 serving,4 staged held"},
 		"remove":   {func(s *story) error { return s.Remove("tiny", id(4), 1) }, "3,2,factory||2 confirmed,3 serving,4 rejected removed"},
 		"activate": {func(s *story) error { return s.Activate("tiny", id(2)) }, "3,2,factory|4,2|2 confirmed,3 serving,4 staged"},
-		"roll back": {func(s *story) error {
-			_, err := s.RollBack("tiny", id(3), 1, Crashed, "why")
-			return err
-		}, "2,factory|4|2 confirmed,3 rolled back crashed,4 staged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

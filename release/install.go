@@ -61,7 +61,7 @@ func (s *Store) install(r *Release, p Policy, o Options) (*Entry, error) {
 		}
 		defer c.end()
 	}
-	entry := Entry{Number: id.Number, Revision: id.Revision, State: Verified, Since: now(), Held: o.Hold, Manifest: manifest}
+	entry := Entry{Number: id.Number, Revision: id.Revision, State: Verified, Since: now(), Held: o.Hold, Manifest: manifest, Signers: r.signers}
 	if r.Spec.AllowDowngrade {
 		entry.Over = o.Factory
 	}
@@ -76,7 +76,7 @@ func (s *Store) install(r *Release, p Policy, o Options) (*Entry, error) {
 // staged, so one that is to be more is noted before, lest a power cut between
 // the two forget that.
 func (s *Store) place(r *Release, e *Entry) error {
-	if e.Held || e.Over > 0 {
+	if e.Held || e.Over > 0 || e.Signers != nil {
 		if err := s.note(r.Spec.Name, *e); err != nil {
 			return err
 		}

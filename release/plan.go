@@ -37,13 +37,15 @@ func (s *Store) plan(name string, m modelState, factory int) Plan {
 		}
 	}
 	for _, e := range slices.Backward(m.Releases) {
-		asked := e.State == Confirmed && e.Asked
-		if (e.State.pending() && !e.waits() || asked) && e.beats(factory) && e.ID() != m.Serving && s.there(name, e.ID()) {
+		if (e.State.pending() && !e.waits() || e.asked()) && e.beats(factory) && e.ID() != m.Serving && s.there(name, e.ID()) {
 			p.Pending = append(p.Pending, e)
 		}
 	}
 	return p
 }
+
+// asked is whether a release that was confirmed before is to serve again.
+func (e Entry) asked() bool { return e.State == Confirmed && e.Asked }
 
 // waits is whether nothing is to be done for a release until somebody asks.
 func (e Entry) waits() bool { return e.Held && (e.State == Proven || e.Code == Superseded) }
@@ -99,7 +101,7 @@ func (s *Store) Prune(name string, keep int, factory int) (pruned []ID, err erro
 	}
 	var old []Entry
 	for _, e := range m.Releases {
-		useful := e.ID() == m.Serving || slices.Contains(needed, e.ID()) || e.State.pending() && e.Code != Superseded
+		useful := e.ID() == m.Serving || slices.Contains(needed, e.ID()) || e.State.pending() && e.Code != Superseded || e.asked()
 		if !useful && s.there(name, e.ID()) {
 			old = append(old, e)
 		}

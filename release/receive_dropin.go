@@ -62,6 +62,9 @@ func (s *Store) ReceiveDropIn(ctx context.Context, root *os.Root, file string, p
 	if err != nil {
 		return nil, s.hint(err)
 	}
+	if r.signers, err = s.signers(base, d); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	if err := r.checkRevised(d, base); err != nil {
 		if says == nil && CodeOf(err) != "" {
 			err = wrong(err) // nothing tells whether all of it is there

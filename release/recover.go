@@ -22,9 +22,9 @@ func (s *Store) Broke(name string, id ID) (tooMany bool, err error) {
 // with the boot that this is. A process that ended in this boot, neither stopped nor
 // with the machine, while it ran an engine of which nobody was sure, has crashed: a
 // release on probation is rolled back, one that is being proven is rejected at the
-// third time. The entries that this changed are returned.
+// third time. The entries that this changed are returned, also with an [*Unnoted].
 func (s *Store) Recover(name string, factory int, boot string) (changed []Entry, err error) {
-	err = s.change(name, func(m *modelState) error {
+	err = s.decide(name, func(m *modelState) error {
 		tried := false
 		m.Releases = slices.DeleteFunc(m.Releases, func(e Entry) bool {
 			// It was on its way into the store.
@@ -58,7 +58,7 @@ func (s *Store) Recover(name string, factory int, boot string) (changed []Entry,
 			}
 			e.Crashes++
 			if e.State == Serving && e.ID() == m.Serving {
-				s.rollBack(name, m, e, factory, Crashed, "sightd ended unexpectedly while the release was on probation")
+				_, _, _ = s.rollBack(name, m, e, factory, Crashed, "sightd ended unexpectedly while the release was on probation")
 				changed = append(changed, *e)
 			} else if e.Crashes >= mostCrashes && (e.State.pending() || e.Asked) {
 				e.reject(Crashed, fmt.Sprintf("sightd ended unexpectedly, %d times in a row, while it tried the release's engine", e.Crashes))

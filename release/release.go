@@ -41,10 +41,11 @@ type Release struct {
 	Factory     bool   // set by who opened it: named by the configuration rather than installed
 
 	labels    []string
-	dir       string // where the specification or manifest stands
-	from      string // the path that was opened, for messages
-	packed    bool   // its files lie as a manifest there names them
-	revised   bool   // made here, of an installed release and a drop-in
+	dir       string   // where the specification or manifest stands
+	from      string   // the path that was opened, for messages
+	packed    bool     // its files lie as a manifest there names them
+	revised   bool     // made here, of an installed release and a drop-in
+	signers   []string // of a revised one: see Entry.Signers
 	manifest  *Manifest
 	raw       []byte // the manifest as it was read, or as it was made
 	signature []byte // of raw; nil: none

@@ -65,14 +65,24 @@ func (p Policy) checkSignature(s signature) (*Signed, error) {
 	if err := found.UnmarshalText(s.text); err != nil {
 		return nil, rejectf(BadSignature, "%s: %s is no minisign signature: %w", s.from, s.file, err)
 	}
-	id := keyID(found.KeyID)
-	if slices.ContainsFunc(p.Revoked, func(revoked string) bool { return isKey(revoked, found.KeyID) }) {
-		return nil, rejectf(NoTrustedKey, "%s is signed with key %s, which is revoked", s.from, id)
-	}
 	// The algorithm isn't under the signature: without this a hash's signature could
 	// pass for one of a file that holds that hash, and the other way round.
 	if s.hashed && found.Algorithm != minisign.HashEdDSA {
 		return nil, rejectf(BadSignature, "%s: %s is a legacy signature, which is taken for manifests alone: sign again without -l", s.from, s.file)
+	}
+	signed, err := p.checkKey(s, found.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	signed.Comment = found.TrustedComment
+	return signed, nil
+}
+
+// checkKey finds the key of a signature among those that are trusted for the model.
+func (p Policy) checkKey(s signature, by uint64) (*Signed, error) {
+	id := keyID(by)
+	if slices.ContainsFunc(p.Revoked, func(revoked string) bool { return isKey(revoked, by) }) {
+		return nil, rejectf(NoTrustedKey, "%s is signed with key %s, which is revoked", s.from, id)
 	}
 	refusal := rejectf(NoTrustedKey, "%s is signed with key %s, which is none of releases.keys", s.from, id)
 	for _, trusted := range p.Keys {
@@ -81,14 +91,14 @@ func (p Policy) checkSignature(s signature) (*Signed, error) {
 			return nil, fmt.Errorf("releases.keys: read %s: %w", trusted.File, err)
 		}
 		switch {
-		case key.ID() != found.KeyID:
+		case key.ID() != by:
 			// not the signer
 		case len(trusted.Names) > 0 && !matchesAny(trusted.Names, s.model):
 			refusal = rejectf(NoTrustedKey, "%s is signed with key %s, which is trusted for %s only, not for %s", s.from, id, strings.Join(trusted.Names, ", "), s.model)
 		case !s.fits(key):
 			refusal = rejectf(BadSignature, "%s: the signature doesn't fit %s: one of them was changed", s.from, s.message)
 		default:
-			return &Signed{Key: id, File: trusted.File, Comment: found.TrustedComment}, nil
+			return &Signed{Key: id, File: trusted.File}, nil
 		}
 	}
 	return nil, refusal

@@ -50,6 +50,10 @@ type Entry struct {
 
 	Gone bool `json:"gone,omitempty"` // its files are removed; of what Status tells alone
 
+	// Signers are the ids of the keys that signed what a revision is made of, which is looked
+	// at again before it serves; "unsigned" stands for what wasn't.
+	Signers []string `json:"signers,omitempty"`
+
 	Manifest string  `json:"manifest,omitempty"`       // SHA-256 of its manifest.json
 	Over     int     `json:"over,omitempty"`           // number of the factory release that it was preferred to
 	Trial    string  `json:"trial,omitempty"`          // the boot in which a process has its engine loaded and isn't sure of it
@@ -114,17 +118,19 @@ func (s *Store) statePath(name string) string {
 // read returns a model's state, with those releases that a power cut kept from
 // being noted in it.
 func (s *Store) read(name string) (modelState, error) {
-	var m modelState
 	path := s.statePath(name)
-	data, err := strict.ReadFile(path, maxState)
-	if err == nil {
-		err = m.parse(path, data)
-		if err != nil {
-			err = fmt.Errorf("%w\nremove the file to go on: the releases stay, what became of them is forgotten", err)
+	m, decided := s.unnoted.get(name)
+	if !decided {
+		data, err := strict.ReadFile(path, maxState)
+		if err == nil {
+			err = m.parse(path, data)
+			if err != nil {
+				err = fmt.Errorf("%w\nremove the file to go on: the releases stay, what became of them is forgotten", err)
+			}
 		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return modelState{}, fmt.Errorf("read the state of %s: %w", name, err)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return modelState{}, fmt.Errorf("read the state of %s: %w", name, err)
+		}
 	}
 	dirs, err := os.ReadDir(filepath.Dir(path))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -188,10 +194,16 @@ func (s *Store) change(name string, f func(*modelState) error) error {
 	} else if err != nil {
 		return err
 	}
+	return s.save(name, m)
+}
+
+// save writes a model's state, as change and decide made it.
+func (s *Store) save(name string, m modelState) error {
 	m.forget(func(id ID) bool { return s.there(name, id) })
 	if err := s.write(name, m); err != nil {
 		return unwritable(s.dir, err) // which hint wouldn't see: the temporary file isn't named
 	}
+	s.unnoted.drop(name)
 	return nil
 }
 

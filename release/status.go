@@ -2,6 +2,7 @@ package release
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 )
 
@@ -17,12 +18,30 @@ type ModelStatus struct {
 	Revision  int64   `json:"serving_revision,omitempty"`   // its revision
 	Confirmed int     `json:"confirmed"`                    // number of the last confirmed release; 0: none
 	Revised   int64   `json:"confirmed_revision,omitempty"` // its revision
+	Error     string  `json:"error,omitempty"`              // why nothing is known of its releases; empty: it is
 	Releases  []Entry `json:"releases"`
+}
+
+// Damaged is the error of the models of which nothing is known; nil: there are none.
+func (s *Status) Damaged() error {
+	var all []error
+	for i := range s.Models {
+		all = append(all, s.Models[i].Err())
+	}
+	return errors.Join(all...)
+}
+
+// Err is why nothing is known of the model's releases; nil: it is.
+func (m *ModelStatus) Err() error {
+	if m.Error == "" {
+		return nil
+	}
+	return errors.New(m.Error)
 }
 
 // Status tells what is in the store, and what of it a daemon would serve. The
 // factory releases' numbers are given by the models' names, 0 for a model
-// without one.
+// without one. A model whose state can't be read is among them with its Error.
 func (s *Store) Status(factories map[string]int) (*Status, error) {
 	names, err := s.Names()
 	if err != nil {
@@ -35,8 +54,8 @@ func (s *Store) Status(factories map[string]int) (*Status, error) {
 	status := &Status{Models: []ModelStatus{}}
 	for _, name := range slices.Compact(names) {
 		m, err := s.modelStatus(name, factories[name])
-		if err != nil {
-			return nil, err
+		if err != nil { // the others are none the worse for it
+			m = ModelStatus{Name: name, Serving: factories[name], Confirmed: factories[name], Error: err.Error(), Releases: []Entry{}}
 		}
 		status.Models = append(status.Models, m)
 	}

@@ -31,6 +31,8 @@ type Store struct {
 	tree durable.Tree // that is written to
 	sure sync.Map     // directories whose names are known to be durable
 
+	unnoted unnoted
+
 	claims struct { // room that is promised
 		mu sync.Mutex
 		n  int64
