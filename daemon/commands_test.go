@@ -104,7 +104,7 @@ func snapshotOf(t *testing.T, r mqtt.Reply) (Snapshot, image.Image) {
 
 func TestASnapshotShowsWhatTheCameraSees(t *testing.T) {
 	t.Parallel()
-	c := newCommander(t, nil)
+	c := newCommander(t, func(c *Config, _ *scripted) { c.Cameras[0].Width, c.Cameras[0].Height = 640, 480 })
 	before := c.Status().Cameras[0].Captured
 	s, img := snapshotOf(t, c.send("snapshot", `"camera":"bars","width":320,"quality":90`))
 	if s.Camera != "bars" || s.Width != 320 || s.Height != 240 || s.Quality != 90 || s.Frame == 0 {

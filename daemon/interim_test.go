@@ -3,45 +3,21 @@ package daemon
 import (
 	"context"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/sightd/sightd/release"
 )
 
-// choosy is a back end that refuses a release for good, once it is told to.
-type choosy struct {
-	*scripted
-	mu     sync.Mutex
-	number int
-}
-
-func (b *choosy) refuses(number int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.number = number
-}
-
-func (b *choosy) Prepare(rel *release.Release, o PrepareOptions) (*Prepared, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if rel.Spec.Release == b.number {
-		return nil, &release.Rejection{Code: release.CacheDoesNotFit, Err: errScripted}
-	}
-	return b.scripted.Prepare(rel, o)
-}
-
 func TestWhatIsRejectedWhileTheCPUStandsInIsLeftAtOnce(t *testing.T) {
 	t.Parallel()
-	b := &choosy{scripted: &scripted{name: "tensorrt", lanes: 1}}
+	b := &scripted{name: "tensorrt", lanes: 1}
 	s := newStage(t, func(c *Config, _ *scripted) {}, b)
 	s.install(2)
 	s.wait(2, release.Confirmed, "")
 	s.goesOn(2)
 	// Its engine, which was good, breaks: the CPU stands in, and the engine is no more
 	// taken when it is opened again.
-	b.refuses(2)
-	b.failRelease(2, errScripted)
+	b.failRelease(2, &release.Rejection{Code: release.CacheDoesNotFit, Err: errScripted})
 	s.wait(2, release.Rejected, release.CacheDoesNotFit)
 	s.goesOn(1)
 	eventually(t, "by its engine", func() bool { m := s.model(); return !m.Interim && !m.Degraded })

@@ -61,7 +61,7 @@ func TestADegradedReleaseIsLeftOnceThereIsOneToGoBackTo(t *testing.T) {
 	s := newStage(t, func(c *Config, _ *scripted) {
 		factory, c.Models[0].Release = c.Models[0].Release, ""
 		c.Releases.Probation = seconds(3600)
-		installWhileStopped(t, c, packed(t, 2, "precision: int8", "precision: int8\ncoverage: 0.998"))
+		installWhileStopped(t, c, packed(t, 2))
 	})
 	s.backend.failRelease(2, errScripted)
 	eventually(t, "it is degraded", func() bool { return s.model().Degraded })
