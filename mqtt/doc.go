@@ -7,8 +7,11 @@
 //     connections; a subscriber that keeps the ids sees it once. A state
 //     ([Client.SetState]) is retained, and only the latest counts: what was
 //     overwritten before it could be sent is never sent.
-//   - Neither waits for the network. The outbox is bounded by bytes, age and
-//     count; what its bounds drop is counted by cause in [Stats].
+//   - Neither waits for the network or a disk. The outbox ([OpenOutbox]) keeps
+//     events in a file, as [Durability] says; it is bounded by bytes, age and
+//     count, and what its bounds drop is counted by cause in [Stats].
+//   - Commands are obeyed where [Options] name them: noted in a file before they
+//     are done, so that none is done twice.
 //   - [Client.Run] owns the connection: it connects, reads credentials and
 //     certificates anew for every session, and comes back with a growing,
 //     jittered pause. Before its context ends, [Client.Drain] waits for what is
