@@ -133,9 +133,9 @@ class Daemon:
         except (urllib.error.URLError, ConnectionError):
             return False
 
-    def wait_ready(self):
+    def wait_ready(self, seconds=READY):
         """Waits until frames are classified; returns the seconds since the start."""
-        wait(self._ready, READY, f"sightd isn't ready (its log: {self.log})")
+        wait(self._ready, seconds, f"sightd isn't ready (its log: {self.log})")
         return time.monotonic() - self.started
 
     def status(self):

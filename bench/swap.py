@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -18,7 +19,7 @@ import threading
 import time
 
 import report
-from programs import ROOT, SIGHTD, STOP, Daemon, end, resident, say, wait
+from programs import READY, ROOT, SIGHTD, STOP, Daemon, end, resident, say, wait
 
 VIDEO = ROOT / "demo/video.mp4"
 RATE = 30  # frames a second at most; the video has 25
@@ -181,15 +182,16 @@ class Measured:
         return max(pauses) / self.usual
 
 
-def measure(folder, source, swaps, restarts, model=ROOT / "demo/lite0", change=None, memory=()):
-    """Swaps so many releases, one after the other, and then restarts so often."""
+def measure(folder, source, swaps, restarts, model=ROOT / "demo/lite0", change=None, memory=(), ready=READY, until=math.inf):
+    """Swaps so many releases, one after the other, and then restarts so often. From
+    until on (time.monotonic) no other swap begins."""
     shutil.rmtree(folder, ignore_errors=True)
     releases = Releases(folder / "releases", model)
     arguments = (folder, source, model, change)
     daemon = Swapped(*arguments)
     events = None
     try:
-        daemon.wait_ready()
+        daemon.wait_ready(ready)
         events = Events(daemon.port)
         events.start()
         if not events.connected.wait(10):
@@ -199,6 +201,8 @@ def measure(folder, source, swaps, restarts, model=ROOT / "demo/lite0", change=N
         time.sleep(QUIET)
         spans, quiet, found = [], (begin, time.time()), {}
         for i in range(1, swaps + 1):
+            if time.monotonic() > until:
+                break
             spans.append(swap(daemon, releases))
             if i in memory:
                 time.sleep(SETTLE)
@@ -225,6 +229,8 @@ def swap(daemon, releases):
 
 
 def judged(answers, quiet, spans, memory):
+    if not spans:
+        raise RuntimeError("there was no time for a swap")
     still = gaps(within(answers, *quiet))
     pauses, change = [], []
     for begin, stop in spans:

@@ -132,6 +132,17 @@ func (l *Lane) Waiting() bool {
 	return !l.closed && l.reader.Waiting()
 }
 
+// Next is the Seq of the frame that Take would give, where every frame counts; 0: there
+// is none.
+func (l *Lane) Next() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0
+	}
+	return l.reader.Next()
+}
+
 // Ended is whether the source has ended and nothing is left to take.
 func (l *Lane) Ended() bool {
 	if !l.camera.ended.Load() {

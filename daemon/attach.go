@@ -20,7 +20,7 @@ type view struct {
 func attach(e *OpenedEngine, p *Prepared, views []view, wake chan<- struct{}) (_ *laneSet, err error) {
 	s := &laneSet{
 		engine: e, frame: p.Width * p.Height * 3, classes: p.Classes,
-		batch: p.Batch, runs: make([]run, max(e.Lanes(), 1)+1),
+		batch: p.Batch, wake: wake, runs: make([]run, max(e.Lanes(), 1)+1),
 	}
 	var undo []func()
 	s.release = func() {

@@ -105,6 +105,7 @@ func (l *live) done() bool {
 func (l *live) round() (worked bool, err error) {
 	for i, st := range l.set.streams {
 		if l.seen[i] >= l.limits.Frames {
+			st.skim() // what serves isn't to wait for the other cameras
 			continue
 		}
 		f, ok := st.lane.Take()

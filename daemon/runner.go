@@ -154,10 +154,15 @@ func (r *runner) take(s *stream) (camera.Frame, bool) {
 // and the next one serve.
 func (r *runner) change(old *laneSet) *laneSet {
 	// The worker waits for the new lanes by now, so what the old ones hold has
-	// an end: their slots at most.
+	// an end: their slots at most. From the first frame on that a new one holds the next
+	// set classifies them: it isn't to begin with empty lanes.
 	for _, s := range old.streams {
+		if !s.lane.Each() {
+			continue
+		}
+		first := r.next.streams[s.index].lane.Next()
 		for range 2 * len(s.lane.Slots()) {
-			if !s.lane.Each() {
+			if first > 0 && r.last[s.index]+1 >= first {
 				break
 			}
 			if !r.one(old, s) {

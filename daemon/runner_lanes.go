@@ -43,9 +43,11 @@ type laneSet struct {
 	batch   int // frames that run together at most
 	frame   int // bytes of one frame
 	classes int
-	vacant  bool   // there is no engine: one is to come
-	release func() // gives lanes and engine back; nil after close
-	serve   func() // called when the set begins to serve, between two frames; may be nil
+	vacant  bool            // there is no engine: one is to come
+	release func()          // gives lanes and engine back; nil after close
+	serve   func()          // called when the set begins to serve, between two frames; may be nil
+	skimmed func()          // ends skim; nil: the lanes keep their frames
+	wake    chan<- struct{} // the runner's
 
 	// What a unit serves with it.
 	rel      *release.Release
@@ -81,6 +83,7 @@ func (s *laneSet) lanes() int { return len(s.runs) - 1 }
 
 // Close frees bindings, lanes and engine.
 func (s *laneSet) Close() {
+	s.collect()
 	if s.release != nil {
 		s.release()
 		s.release = nil

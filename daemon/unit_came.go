@@ -226,6 +226,7 @@ func (k *keeper) broke(ctx context.Context, set *laneSet) {
 
 // hand gives the runner a set, which it closes in time.
 func (k *keeper) hand(set *laneSet) {
+	set.collect()
 	k.current, k.sound, k.since, k.told = set, false, time.Now(), false
 	k.trial = k.probation(set)
 	if !k.began {

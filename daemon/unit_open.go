@@ -206,5 +206,8 @@ func (u *unit) openWith(ctx context.Context, store EngineStore, b Backend, rel *
 		set.Close()
 		return nil, err
 	}
+	if u.Status().State == modelServing {
+		set.skim()
+	}
 	return set, nil
 }

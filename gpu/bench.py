@@ -23,6 +23,7 @@ import urllib.request
 
 KIT = pathlib.Path(__file__).resolve().parent.parent
 SIGHTD = KIT / "bin/sightd"
+sys.path.insert(0, str(KIT / "bench"))
 VIDEO = KIT / "demo/video.mp4"
 POINT = 0.01
 SOURCE = f"file:{VIDEO}?each=true"
@@ -446,7 +447,38 @@ def leaks(b):
           f"none (under 5): {'ok' if ok else '**MISSED**'}")
 
 
-PARTS = {"machine": machine, "accuracy": accuracy, "calibration": calibration, "leaks": leaks, "speed": speed, "start": start}
+def swap(b):
+    """The longest pause of swaps of releases, each with an engine of its own to be built,
+    beside restarts; and the daemon's memory over them."""
+    import swap as cpu  # of the folder bench, which measures the same on the CPU
+
+    lite0 = KIT / "demo/lite0"
+    level = {} if b.options.level is None else {"optimisation": str(b.options.level)}
+    change = {"inference": {"backend": "tensorrt", **level}, "models": [{"name": "lite0", "release": str(lite0), "while_building": "wait"}]}
+    t = b.table("7-swap", "Swaps of releases", *cpu.HEAD)
+    for source in cpu.SOURCES:
+        if b.left() < 60:
+            raise Skipped
+        folder = b.out / "swap"
+        # Half of what is left for each source that is still to come.
+        until = time.monotonic() + b.left() / (1 if source == list(cpu.SOURCES)[-1] else 2) - 30
+        try:
+            m = cpu.measure(folder, cpu.SOURCES[source], b.options.swaps, 3, lite0, change, memory=(cpu.EARLY, b.options.swaps),
+                            ready=min(400, b.left()), until=until)
+        except RuntimeError as err:
+            raise Failed(str(err)[-300:]) from err
+        finally:
+            if (folder / "sightd.log").exists():
+                shutil.copy(folder / "sightd.log", b.raw / f"swap-{source.split()[0].replace('=', '-')}.err")
+            shutil.rmtree(folder, ignore_errors=True)
+        for row in cpu.rows(source, m):
+            b.bad |= "MISSED" in row[-1]
+            t.row(*row)
+        for swaps, mib in m.memory.items():
+            t.row(f"resident after {swaps} swaps", f"{mib:.1f} MiB", "", "")
+
+
+PARTS = {"machine": machine, "accuracy": accuracy, "calibration": calibration, "leaks": leaks, "speed": speed, "start": start, "swap": swap}
 
 
 def say(text):
@@ -464,6 +496,7 @@ def main():
     parser.add_argument("--level", type=int, choices=range(6), help="TensorRT's builder optimisation level: the lower, the quicker builds are")
     parser.add_argument("--jobs", type=int, default=4, help="accuracies and calibrations measured at once (4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed, which take all sides in turn (3)")
+    parser.add_argument("--swaps", type=int, default=100, help="swaps of releases, with each kind of source (100)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement of the speed (3)")
     options = parser.parse_args()
     names = set(options.only.split(",")) if options.only else set(PARTS)

@@ -54,6 +54,7 @@ func Open(library string) error {
 	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
 		return fmt.Errorf("onnx runtime: turn telemetry off: %w", err)
 	}
+	tame()
 	library, err := initialize(library)
 	if err != nil {
 		return fmt.Errorf("onnx runtime: %w: %s", err, remedy)

@@ -53,9 +53,10 @@ sed '/^#/d' gpu/tests.txt | while read -r package _; do
 done
 
 # What the tests and measurements read: the files that git knows, but no Go.
-rm -rf "$kit/gpu" "$kit/scripts" "$kit/trt"
+rm -rf "$kit/bench" "$kit/gpu" "$kit/scripts" "$kit/trt"
 git ls-files --cached --others --exclude-standard \
 	-- demo/lite0 demo/photos demo/video.mp4 daemon/testdata testdata trt gpu \
+	bench/programs.py bench/report.py bench/swap.py \
 	scripts/gpu-test.sh scripts/gpu-bench.sh scripts/gpu-env.sh | grep -v '\.go$' | while read -r file; do
 	[ -e "$file" ] || continue
 	mkdir -p "$kit/$(dirname "$file")"

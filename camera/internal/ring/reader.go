@@ -101,6 +101,16 @@ func (r *Reader) Release(i int) bool {
 // Waiting is whether a frame can be taken.
 func (r *Reader) Waiting() bool { return r.find() >= 0 }
 
+// Next is the Seq of the frame that Take would give, where every frame counts; 0: there
+// is none.
+func (r *Reader) Next() uint64 {
+	i := r.find()
+	if i < 0 {
+		return 0
+	}
+	return r.m.slot(i).seq
+}
+
 // Lost counts frames that a newer one replaced before they were taken; Broken
 // counts those whose header made no sense.
 func (r *Reader) Lost() uint64   { return r.lost }
