@@ -123,10 +123,13 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 			return nil, err
 		}
 	}
+	d.metrics = newMetrics(d.Status, d.entries)
+	if err := d.listen(); err != nil { // before anything is written
+		return nil, err
+	}
 	if err := d.newClient(); err != nil {
 		return nil, err
 	}
-	d.metrics = newMetrics(d.Status, d.entries)
 	for _, c := range cfg.Cameras {
 		cam, err := d.newCamera(c)
 		if err != nil {
@@ -147,9 +150,6 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		u.life.recover() // before anything new is installed
 	}
 	d.inbox = d.newInbox()
-	if err := d.listen(); err != nil {
-		return nil, err
-	}
 	d.clearRetained()
 	return d, nil
 }
