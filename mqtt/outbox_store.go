@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -86,9 +85,7 @@ func (s *store) open() (stored, error) {
 				return err
 			}
 		}
-		db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{
-			Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-		})
+		db, err := s.openDB(statErr == nil)
 		switch {
 		case errors.Is(err, berrors.ErrTimeout):
 			return fmt.Errorf("%s: %w", s.path, errInUse)
@@ -104,11 +101,6 @@ func (s *store) open() (stored, error) {
 		s.opened.Lock()
 		s.db, s.since = db, time.Now()
 		s.opened.Unlock()
-		if statErr != nil {
-			if err := durable.SyncDir(filepath.Dir(s.path)); err != nil {
-				return err
-			}
-		}
 		return db.Update(s.load)
 	})
 	if err != nil {
@@ -116,6 +108,33 @@ func (s *store) open() (stored, error) {
 		return stored{}, err
 	}
 	return s.stored, nil
+}
+
+// openDB opens the database, or makes it under another name first: bbolt writes the
+// beginning of one in place, of which a power cut would leave a part.
+func (s *store) openDB(exists bool) (*bbolt.DB, error) {
+	o := &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType}
+	if exists {
+		return bbolt.Open(s.path, 0o600, o)
+	}
+	temp := s.path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	db, err := bbolt.Open(temp, 0o600, o)
+	if err != nil {
+		return nil, err
+	}
+	// It is closed, and its lock held, when it has its name.
+	if _, err = os.Stat(s.path); err == nil {
+		err = os.Remove(temp) // another process was quicker
+	} else {
+		err = durable.Rename(temp, s.path)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return nil, err
+	}
+	return bbolt.Open(s.path, 0o600, o)
 }
 
 // isSystem tells the system's errors from bbolt's, which are about contents.
