@@ -10,7 +10,8 @@ import (
 // Some tests need a process of their own, to be killed or to be apart: this test
 // binary again, which does one of these instead of the tests.
 var processes = map[string]func() error{
-	"writer": beWriter,
+	"writer":    beWriter,
+	"publisher": bePublisher,
 }
 
 const processVariable = "SIGHTD_MQTT_TEST_PROCESS"
