@@ -12,6 +12,7 @@ import (
 var processes = map[string]func() error{
 	"writer":    beWriter,
 	"publisher": bePublisher,
+	"million":   beMillion,
 }
 
 const processVariable = "SIGHTD_MQTT_TEST_PROCESS"
