@@ -35,6 +35,9 @@ type store struct {
 	// panicked: bbolt didn't come back regularly and may hold its own locks for ever, so
 	// that db can only be forgotten, with its file and memory map.
 	panicked atomic.Bool
+
+	decoding sync.Mutex
+	decoded  []Message // the batch that was read last: a session takes one in many parts
 }
 
 // stored is what a store holds.
@@ -78,6 +81,9 @@ func (s *store) aside() string { return s.path + ".corrupt" }
 // open opens the file or makes it, and says what is in it.
 func (s *store) open() (stored, error) {
 	s.panicked.Store(false)
+	s.decoding.Lock()
+	s.decoded = nil
+	s.decoding.Unlock()
 	err := s.safely(func() error {
 		_, statErr := os.Stat(s.path)
 		if statErr == nil {
@@ -254,7 +260,7 @@ func (s *store) read(seq uint64, n int) (messages []Message, bad uint64, err err
 		return s.db.View(func(tx *bbolt.Tx) error {
 			c := tx.Bucket(bucketEvents).Cursor()
 			for k, v := c.Seek(toKey(seq + 1)); k != nil && len(messages) < n; k, v = c.Next() {
-				batch, err := decodeBatch(v, key(k))
+				batch, err := s.decode(v, key(k))
 				if err != nil {
 					if len(messages) == 0 {
 						bad = key(k)
@@ -272,6 +278,21 @@ func (s *store) read(seq uint64, n int) (messages []Message, bad uint64, err err
 		})
 	})
 	return messages, bad, err
+}
+
+// decode is [decodeBatch], once for each batch in a row.
+func (s *store) decode(v []byte, last uint64) ([]Message, error) {
+	s.decoding.Lock()
+	defer s.decoding.Unlock()
+	if n := len(s.decoded); n > 0 && s.decoded[n-1].Seq == last {
+		return s.decoded, nil
+	}
+	batch, err := decodeBatch(v, last)
+	if err != nil {
+		return nil, err
+	}
+	s.decoded = batch
+	return batch, nil
 }
 
 // startAfresh sets the file aside and makes a new one.
