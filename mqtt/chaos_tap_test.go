@@ -20,12 +20,13 @@ type tap struct {
 	to       string
 	all      sync.WaitGroup
 
-	mu       sync.Mutex
-	closed   bool
-	links    map[*tapLink]bool
-	sessions int // that got a CONNACK
-	seen     []*sighting
-	wrong    []string // what is no client's way
+	mu        sync.Mutex
+	closed    bool
+	links     map[*tapLink]bool
+	sessions  int // that got a CONNACK
+	seen      []*sighting
+	delivered int      // of them
+	wrong     []string // what no client may send
 
 	// What goes wrong at the moment.
 	refusing   bool          // connections
@@ -33,7 +34,7 @@ type tap struct {
 	delay      time.Duration // of each packet
 	cutPublish float64       // the next event is cut after this part of it; 0: it isn't
 	cutPuback  float64       // the same for an acknowledgement
-	swallow    int           // each so manieth acknowledgement gets lost; 0: none
+	swallow    int           // each acknowledgement of so many gets lost; 0: none
 	lie        bool          // every session was there before, says CONNACK
 	pubacks    int
 }
@@ -98,17 +99,12 @@ func (p *tap) cut() {
 	}
 }
 
-// delivered is how many events were acknowledged as far as to the client, those
-// that came twice counted twice.
-func (p *tap) delivered() (n int) {
+// passedOn is how many events were acknowledged as far as to the client, those that
+// came twice counted twice.
+func (p *tap) passedOn() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.seen {
-		if s.delivered {
-			n++
-		}
-	}
-	return n
+	return p.delivered
 }
 
 func (p *tap) accept() {
@@ -294,7 +290,7 @@ func (p *tap) fromBroker(l *tapLink, packet []byte) (float64, func()) {
 		if p.pubacks++; p.swallow > 0 && p.pubacks%p.swallow == 0 {
 			return 0, nil
 		}
-		return 1, func() { p.set(func() { s.delivered = true }) }
+		return 1, func() { p.set(func() { s.delivered, p.delivered = true, p.delivered+1 }) }
 	}
 	return 1, nil
 }

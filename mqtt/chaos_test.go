@@ -3,17 +3,15 @@ package mqtt
 import (
 	"bufio"
 	"bytes"
-	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,8 +31,8 @@ var soakN = flag.Int("soak.n", 0, "how often delivery is interrupted; 0: as ofte
 //     again. Its disk goes on; a disk that loses what wasn't synced is the matter of
 //     TestAPowerCutAtAnyMomentCostsNothingPromised.
 //   - Promised is an event of which the publisher could say, before it was killed, that
-//     it is in the file. That is at most 100 ms after Publish, before it is sent, and not when Publish
-//     returns: nothing that captures frames waits for a disk.
+//     it is in the file. That is so at most 100 ms after Publish and before it is sent,
+//     but not when Publish returns: nothing that captures frames waits for a disk.
 //   - The broker is mosquitto. It is stopped, killed, replaced by an empty one, and
 //     frozen. It has no part in the proof: what such brokers keep for subscribers they
 //     may lose themselves.
@@ -116,11 +114,17 @@ func (c *chaos) start(variables ...string) {
 	}()
 }
 
-// kill kills the publisher, and hears what it has said.
+// kill kills the publisher, and hears what it has said. It doesn't end by itself
+// unless something is wrong.
 func (c *chaos) kill() {
-	if c.publisher != nil {
-		_ = c.publisher.Process.Kill()
-		c.ends()
+	c.Helper()
+	if c.publisher == nil {
+		return
+	}
+	_ = c.publisher.Process.Kill()
+	var exit *exec.ExitError
+	if err := c.ends(); !errors.As(err, &exit) || !exit.Sys().(syscall.WaitStatus).Signaled() {
+		c.Errorf("the publisher ended by itself: %v\n%s", err, tail(c.log))
 	}
 }
 
@@ -145,8 +149,8 @@ func (c *chaos) sleep(most time.Duration) {
 // progress waits until so many more events were delivered.
 func (c *chaos) progress(n int) {
 	c.Helper()
-	from := c.tap.delivered()
-	for until := time.Now().Add(2 * patience); c.tap.delivered() < from+n; time.Sleep(2 * time.Millisecond) {
+	from := c.tap.passedOn()
+	for until := time.Now().Add(2 * patience); c.tap.passedOn() < from+n; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(until) {
 			c.Fatalf("no %d events more within %v; the publisher says:\n%s", n, 2*patience, tail(c.log))
 		}
@@ -333,89 +337,4 @@ func (c *chaos) check(interruptions int) {
 	}
 	c.Logf("%d interruptions, %d processes, %d sessions; %d events promised, %d delivered, %d repeated, at most %d in a session\n%s",
 		interruptions, c.lives, c.tap.sessions, promised, len(arrived), all, most, table.String())
-}
-
-// bePublisher is the process that publishes: it says on its standard output up to
-// which number each camera's events are in the file.
-func bePublisher() error {
-	life, err := strconv.ParseUint(os.Getenv("PUBLISHER_LIFE"), 10, 31)
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	o, err := OpenOutbox(os.Getenv("PUBLISHER_OUTBOX"), Limits{}, Always, log)
-	if err != nil {
-		return err
-	}
-	c, err := New(Options{URL: os.Getenv("PUBLISHER_URL"), Device: "dev1", Outbox: o, Log: log})
-	if err != nil {
-		return err
-	}
-	c.timing = quick()
-	c.timing.connect, c.timing.ack, c.timing.write = 2*time.Second, 2*time.Second, 2*time.Second
-	c.timing.keepAlive, c.timing.ping = time.Second, time.Second
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	ran := make(chan error, 1)
-	go func() { ran <- c.Run(ctx) }()
-	if os.Getenv("PUBLISHER_LAST") != "" {
-		ctx, stop := context.WithTimeout(ctx, 5*time.Minute)
-		defer stop()
-		if err := c.Drain(ctx); err != nil {
-			return err
-		}
-		cancel()
-		return <-ran
-	}
-	return publishForever(c, o, life)
-}
-
-func publishForever(c *Client, o *Outbox, life uint64) error {
-	type appended struct {
-		seq    uint64 // in the outbox
-		camera int
-		number uint64
-	}
-	var waiting []appended
-	var numbers [3]uint64
-	for i := range numbers {
-		numbers[i] = life << lifeBits
-	}
-	for {
-		if c.Stats().Queued < 3000 {
-			for range rand.IntN(12) {
-				camera := rand.IntN(len(numbers))
-				e := event(fmt.Sprint("cam", camera), int(numbers[camera]+1))
-				if err := c.Publish(e); err != nil {
-					return err
-				}
-				numbers[camera]++
-				o.mu.Lock()
-				waiting = append(waiting, appended{o.last, camera, numbers[camera]})
-				o.mu.Unlock()
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-		o.mu.Lock()
-		split, failing := o.split, o.failing
-		o.mu.Unlock()
-		if failing != nil {
-			return failing
-		}
-		safe := [len(numbers)]uint64{}
-		for len(waiting) > 0 && waiting[0].seq <= split {
-			safe[waiting[0].camera] = waiting[0].number
-			waiting = waiting[1:]
-		}
-		for camera, n := range safe {
-			if n > 0 {
-				fmt.Printf("cam%d %d\n", camera, n)
-			}
-		}
-		for cause, n := range c.Stats().Dropped {
-			if n > 0 {
-				return fmt.Errorf("%d events dropped: %s", n, cause)
-			}
-		}
-	}
 }

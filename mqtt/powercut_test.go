@@ -112,11 +112,12 @@ func cutPower(t *testing.T, seed, round uint64, cuts int) {
 
 	var w witness
 	p = newPlatter()
-	tried := 0
+	tried, seen := 0, 0
 	for i, c := range changes {
 		if c.kind == written && c.file == notes {
 			w.hear(t, string(c.data))
 		} else if c.file != notes {
+			seen += len(c.data)
 			p.apply(c)
 		}
 		for n := range chosen[i] {
@@ -127,7 +128,11 @@ func cutPower(t *testing.T, seed, round uint64, cuts int) {
 			tried++
 		}
 	}
-	t.Logf("%d changes of the disk, %d events, %d power cuts", len(changes), w.given, tried)
+	t.Logf("%d changes of the disk, %d bytes (the outbox says %d), %d events, %d power cuts", len(changes), seen, w.written, w.given, tried)
+	// What it says that it writes is what it writes, but for opening.
+	if opening := 256 << 10; w.written > seen || w.written < seen-opening {
+		t.Errorf("%d bytes were written, the outbox says %d", seen, w.written)
+	}
 	if w.given < 500 {
 		t.Errorf("%d events only: too few to say something", w.given)
 	}
@@ -137,7 +142,10 @@ func cutPower(t *testing.T, seed, round uint64, cuts int) {
 const notes = 0
 
 // A witness is what was promised and acknowledged before a moment.
-type witness struct{ given, acked uint64 }
+type witness struct {
+	given, acked uint64
+	written      int // bytes, as the outbox says
+}
 
 func (w *witness) hear(t *testing.T, lines string) {
 	t.Helper()
@@ -152,6 +160,8 @@ func (w *witness) hear(t *testing.T, lines string) {
 			w.given = max(w.given, seq)
 		case "acked":
 			w.acked = seq
+		case "written":
+			w.written += int(seq)
 		}
 	}
 }
@@ -253,6 +263,9 @@ func beWriter() error {
 			return errors.New(s.Error)
 		}
 		if err := o.Close(); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(said, "written", o.Stats().Written); err != nil {
 			return err
 		}
 	}
