@@ -102,6 +102,14 @@ SEED ?= 0
 kill-test: build test-deps ## Kill the daemon KILLS times (1000) in the midst of what it does with releases, for half an hour.
 	go test -timeout 0 -run '^TestAKillAtAnyMomentLeavesAWholeReleaseServing$$' -v . -kill.n $(KILLS) -kill.seed $(SEED)
 
+# SEED as above.
+INTERRUPTIONS ?= 500
+CUTS ?= 20000
+.PHONY: soak
+soak: test-deps ## Interrupt delivery over MQTT INTERRUPTIONS times (500), cut the power under the outbox CUTS times (20000): ten minutes.
+	go test -timeout 0 -run '^(TestEveryPromisedEventArrivesWhateverIsInterrupted|TestAPowerCutAtAnyMomentCostsNothingPromised)$$' -v ./mqtt \
+		-soak.n $(INTERRUPTIONS) -soak.cuts $(CUTS) -soak.seed $(SEED)
+
 .PHONY: lint
 lint: deps ## Formatting, go vet and staticcheck.
 	@unformatted=$$(go tool gofumpt -l .); if [ -n "$$unformatted" ]; then \

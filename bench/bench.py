@@ -12,6 +12,7 @@ import cv2
 import onnxruntime
 
 import calibration
+import delivery
 import machine
 import models
 import report
@@ -192,7 +193,7 @@ def swapped(_):
 SECTIONS = {
     "machine": where, "pipeline": pipeline, "python": python, "int8": int8,
     "calibration": calibration.calibration, "calibrated": calibration.accuracy, "start": start, "flat": flat,
-    "swap": swaps, "swapped": swapped,
+    "swap": swaps, "swapped": swapped, "delivery": delivery.section,
 }
 
 

@@ -19,7 +19,7 @@ import (
 
 // A mosquitto is the real broker, in a process that a test can end.
 type mosquitto struct {
-	t       *testing.T
+	t       testing.TB
 	program string
 	config  string
 	port    int
@@ -29,7 +29,7 @@ type mosquitto struct {
 
 // newMosquitto prepares one that listens on a free port of the loopback, with
 // lines of configuration for that listener. start starts it.
-func newMosquitto(t *testing.T, lines ...string) *mosquitto {
+func newMosquitto(t testing.TB, lines ...string) *mosquitto {
 	t.Helper()
 	m := &mosquitto{t: t, program: "/usr/sbin/mosquitto", port: freePort(t)}
 	if path, err := exec.LookPath("mosquitto"); err == nil {
@@ -50,7 +50,7 @@ func newMosquitto(t *testing.T, lines ...string) *mosquitto {
 }
 
 // freePort is one that nobody listens on, at the moment.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -36,6 +35,9 @@ type store struct {
 	// panicked: bbolt didn't come back regularly and may hold its own locks for ever, so
 	// that db can only be forgotten, with its file and memory map.
 	panicked atomic.Bool
+
+	decoding sync.Mutex
+	decoded  []Message // the batch that was read last: a session takes one in many parts
 }
 
 // stored is what a store holds.
@@ -79,6 +81,9 @@ func (s *store) aside() string { return s.path + ".corrupt" }
 // open opens the file or makes it, and says what is in it.
 func (s *store) open() (stored, error) {
 	s.panicked.Store(false)
+	s.decoding.Lock()
+	s.decoded = nil
+	s.decoding.Unlock()
 	err := s.safely(func() error {
 		_, statErr := os.Stat(s.path)
 		if statErr == nil {
@@ -86,9 +91,7 @@ func (s *store) open() (stored, error) {
 				return err
 			}
 		}
-		db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{
-			Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-		})
+		db, err := s.openDB(statErr == nil)
 		switch {
 		case errors.Is(err, berrors.ErrTimeout):
 			return fmt.Errorf("%s: %w", s.path, errInUse)
@@ -104,11 +107,6 @@ func (s *store) open() (stored, error) {
 		s.opened.Lock()
 		s.db, s.since = db, time.Now()
 		s.opened.Unlock()
-		if statErr != nil {
-			if err := durable.SyncDir(filepath.Dir(s.path)); err != nil {
-				return err
-			}
-		}
 		return db.Update(s.load)
 	})
 	if err != nil {
@@ -116,6 +114,33 @@ func (s *store) open() (stored, error) {
 		return stored{}, err
 	}
 	return s.stored, nil
+}
+
+// openDB opens the database, or makes it under another name first: bbolt writes the
+// beginning of one in place, of which a power cut would leave a part.
+func (s *store) openDB(exists bool) (*bbolt.DB, error) {
+	o := &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType}
+	if exists {
+		return bbolt.Open(s.path, 0o600, o)
+	}
+	temp := s.path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	db, err := bbolt.Open(temp, 0o600, o)
+	if err != nil {
+		return nil, err
+	}
+	// It is closed, and its lock held, when it has its name.
+	if _, err = os.Stat(s.path); err == nil {
+		err = os.Remove(temp) // another process was quicker
+	} else {
+		err = durable.Rename(temp, s.path)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return nil, err
+	}
+	return bbolt.Open(s.path, 0o600, o)
 }
 
 // isSystem tells the system's errors from bbolt's, which are about contents.
@@ -235,7 +260,7 @@ func (s *store) read(seq uint64, n int) (messages []Message, bad uint64, err err
 		return s.db.View(func(tx *bbolt.Tx) error {
 			c := tx.Bucket(bucketEvents).Cursor()
 			for k, v := c.Seek(toKey(seq + 1)); k != nil && len(messages) < n; k, v = c.Next() {
-				batch, err := decodeBatch(v, key(k))
+				batch, err := s.decode(v, key(k))
 				if err != nil {
 					if len(messages) == 0 {
 						bad = key(k)
@@ -253,6 +278,21 @@ func (s *store) read(seq uint64, n int) (messages []Message, bad uint64, err err
 		})
 	})
 	return messages, bad, err
+}
+
+// decode is [decodeBatch], once for each batch in a row.
+func (s *store) decode(v []byte, last uint64) ([]Message, error) {
+	s.decoding.Lock()
+	defer s.decoding.Unlock()
+	if n := len(s.decoded); n > 0 && s.decoded[n-1].Seq == last {
+		return s.decoded, nil
+	}
+	batch, err := decodeBatch(v, last)
+	if err != nil {
+		return nil, err
+	}
+	s.decoded = batch
+	return batch, nil
 }
 
 // startAfresh sets the file aside and makes a new one.

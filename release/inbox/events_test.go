@@ -15,6 +15,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/sightd/sightd/internal/testenv"
 	"github.com/sightd/sightd/release"
 )
 
@@ -94,7 +95,7 @@ func TestAnErrorOfTheWatcherHasAllLookedAt(t *testing.T) {
 // that are made behind it.
 func TestWithoutEventsOfTheFileSystemTheScanFindsDrops(t *testing.T) {
 	t.Parallel()
-	if !apart(t) {
+	if !testenv.Apart(t) {
 		return
 	}
 	behind := t.TempDir()

@@ -65,7 +65,7 @@ func receiveOnFullDisk() int {
 // A drop waits for room, which somebody makes.
 func TestADropWaitsForRoomOnTheDisk(t *testing.T) {
 	t.Parallel()
-	if !apart(t) {
+	if !testenv.Apart(t) {
 		return
 	}
 	o := quick()
@@ -88,29 +88,4 @@ func TestADropWaitsForRoomOnTheDisk(t *testing.T) {
 	}
 	must(t, os.Remove(filling))
 	b.wait(t, "drop", release.Staged, "")
-}
-
-// apart has a test run once more, in a process with a mount namespace of its own, and
-// is true there.
-func apart(t *testing.T) bool {
-	t.Helper()
-	const variable = "INBOX_TEST_APART"
-	if os.Getenv(variable) == t.Name() {
-		return true
-	}
-	try := exec.Command("true")
-	testenv.OwnMounts(try)
-	if err := try.Run(); err != nil {
-		t.Skipf("no mount namespace to be had here: %v", err)
-	}
-	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	c.Env = append(os.Environ(), variable+"="+t.Name())
-	testenv.OwnMounts(c)
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	} else if _, why, skipped := strings.Cut(string(out), "SKIP: "); skipped {
-		t.Skip(why)
-	}
-	return false
 }
