@@ -371,10 +371,7 @@ func beMillion() error {
 		}
 	} else {
 		for {
-			messages, err := o.After(0, window)
-			if err != nil {
-				return err
-			}
+			messages := o.After(0, window)
 			if len(messages) > 0 {
 				break
 			}

@@ -189,16 +189,16 @@ func (o *Outbox) Append(m Message) error {
 
 // After gives up to n of the messages behind seq that may be sent, oldest first;
 // 0 is before all. They stay in the outbox.
-func (o *Outbox) After(seq uint64, n int) ([]Message, error) {
+func (o *Outbox) After(seq uint64, n int) []Message {
 	o.mu.Lock()
 	o.expire(o.now())
 	seq = max(seq, o.front)
 	if seq >= o.split {
 		defer o.mu.Unlock()
 		if o.current() == Always {
-			return nil, nil // it isn't on the disk yet
+			return nil // it isn't on the disk yet
 		}
-		return o.queue.after(seq, n), nil
+		return o.queue.after(seq, n)
 	}
 	n = min(n, int(o.split-seq))
 	if sent := seq - min(seq, o.settled); o.failing == nil {
@@ -207,17 +207,17 @@ func (o *Outbox) After(seq uint64, n int) ([]Message, error) {
 	broken := o.broken
 	o.mu.Unlock()
 	if n <= 0 || broken {
-		return nil, nil
+		return nil
 	}
 	return o.read(seq, n)
 }
 
 // read reads from the store. What is damaged there is given up, counted and
 // said.
-func (o *Outbox) read(seq uint64, n int) ([]Message, error) {
+func (o *Outbox) read(seq uint64, n int) []Message {
 	messages, bad, err := o.store.read(seq, n)
 	if err == nil {
-		return messages, nil
+		return messages
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -230,7 +230,7 @@ func (o *Outbox) read(seq uint64, n int) ([]Message, error) {
 		o.log.Error("the outbox's file is damaged", "file", o.store.path, "err", err)
 	}
 	o.look()
-	return nil, nil
+	return nil
 }
 
 // Ack removes all messages up to seq: the broker has them.

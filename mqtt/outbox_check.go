@@ -3,10 +3,14 @@ package mqtt
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkFile says whether bbolt can open a file. bbolt 1.4 goes through a file's
@@ -21,6 +25,9 @@ func checkFile(path string) error {
 		return err
 	}
 	defer f.Close()
+	if err := lockShared(f); err != nil {
+		return err
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -43,6 +50,21 @@ func checkFile(path string) error {
 	}
 	_, err = c.tree(m.root, nil, nil, 0)
 	return err
+}
+
+// lockShared waits as long as bbolt does: whoever has the file open may be writing, and
+// a child that is being started keeps its parent's locks for a moment. The lock goes with f.
+func lockShared(f *os.File) error {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(50 * time.Millisecond) {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%s: %w", f.Name(), errInUse)
+		}
+	}
 }
 
 const (

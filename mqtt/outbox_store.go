@@ -40,25 +40,6 @@ type store struct {
 	decoded  []Message // the batch that was read last: a session takes one in many parts
 }
 
-// stored is what a store holds.
-type stored struct {
-	front   uint64 // of the queue, at the last write
-	last    uint64 // the newest message; front where there is none
-	batches int
-	bytes   int64     // of the batches
-	oldest  time.Time // when the oldest batch was appended; zero: none
-	written int64     // bytes given to the file since it was opened
-	at      time.Time // of the last write
-}
-
-// holds tells whether there is something that has left the queue.
-func (s *stored) holds(front uint64) bool { return s.batches > 0 && front > s.front }
-
-// aged tells whether its oldest batch is too old.
-func (s *stored) aged(now time.Time, most time.Duration) bool {
-	return s.batches > 0 && now.Sub(s.oldest) > most
-}
-
 var (
 	errDamaged = errors.New("not an outbox, or damaged")
 	errInUse   = errors.New("another process has the outbox open: is sightd running twice with one state_dir?")
@@ -153,8 +134,8 @@ func isSystem(err error) bool {
 // load reads the state, and makes the buckets.
 func (s *store) load(tx *bbolt.Tx) error {
 	s.stored = stored{}
-	if tx.Bucket(bucketState) == nil {
-		if _, err := tx.CreateBucketIfNotExists(bucketEvents); err != nil {
+	if tx.Bucket(bucketState) == nil && tx.Bucket(bucketEvents) == nil {
+		if _, err := tx.CreateBucket(bucketEvents); err != nil {
 			return err
 		}
 		b, err := tx.CreateBucket(bucketState)
@@ -164,7 +145,7 @@ func (s *store) load(tx *bbolt.Tx) error {
 		return b.Put(keyState, s.stored.encode())
 	}
 	events := tx.Bucket(bucketEvents)
-	if events == nil || !s.stored.decode(tx.Bucket(bucketState).Get(keyState)) {
+	if events == nil || tx.Bucket(bucketState) == nil || !s.stored.decode(tx.Bucket(bucketState).Get(keyState)) {
 		return fmt.Errorf("%w: what it should hold is missing", errDamaged)
 	}
 	s.stored.last = s.stored.front
@@ -335,36 +316,4 @@ func key(k []byte) uint64 {
 		panic("a key has another length than 8")
 	}
 	return binary.BigEndian.Uint64(k)
-}
-
-const stateVersion = 1
-
-func (s *stored) encode() []byte {
-	b := []byte{stateVersion}
-	b = binary.BigEndian.AppendUint64(b, s.front)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.batches))
-	return binary.BigEndian.AppendUint64(b, uint64(s.bytes))
-}
-
-func (s *stored) decode(b []byte) bool {
-	if len(b) != 25 || b[0] != stateVersion {
-		return false
-	}
-	s.front = binary.BigEndian.Uint64(b[1:])
-	s.batches = int(binary.BigEndian.Uint64(b[9:]))
-	s.bytes = int64(binary.BigEndian.Uint64(b[17:]))
-	return s.batches >= 0 && s.bytes >= 0
-}
-
-// clockSet is before any time that a set clock shows. A batch from before it was
-// appended while the device didn't know the time, and counts as old as the store
-// is open.
-var clockSet = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func (s *store) addedOf(v []byte) time.Time {
-	t := batchAdded(v)
-	if t.Before(clockSet) {
-		return s.since
-	}
-	return t
 }

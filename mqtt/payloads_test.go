@@ -83,9 +83,9 @@ func TestEventIsACloudEvent(t *testing.T) {
 	if err := c.Publish(e); err != nil {
 		t.Fatal(err)
 	}
-	messages, err := c.outbox.After(0, 1)
-	if err != nil || len(messages) != 1 {
-		t.Fatalf("outbox holds %v (%v)", messages, err)
+	messages := c.outbox.After(0, 1)
+	if len(messages) != 1 {
+		t.Fatalf("outbox holds %v", messages)
 	}
 	var attributes map[string]any
 	if err := json.Unmarshal(messages[0].Payload, &attributes); err != nil {

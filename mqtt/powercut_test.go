@@ -276,10 +276,7 @@ func beWriter() error {
 // notes afterwards, what it acknowledges before: so the note never says too much of
 // what must be there.
 func takeSome(o *Outbox, random *rand.Rand, sent uint64, said *os.File) (uint64, error) {
-	messages, err := o.After(sent, 1+random.IntN(window))
-	if err != nil {
-		return sent, err
-	}
+	messages := o.After(sent, 1+random.IntN(window))
 	if len(messages) > 0 {
 		sent = messages[len(messages)-1].Seq
 		if _, err := fmt.Fprintln(said, "given", sent); err != nil {

@@ -192,10 +192,7 @@ func (s *session) fill(ctx context.Context) error {
 	if len(s.flights) >= room {
 		return nil
 	}
-	events, err := s.c.outbox.After(s.seq, room-len(s.flights))
-	if err != nil {
-		return fmt.Errorf("read the outbox: %w", err)
-	}
+	events := s.c.outbox.After(s.seq, room-len(s.flights))
 	for len(s.flights) < room && ctx.Err() == nil {
 		sent := false
 		if !s.turn || len(events) == 0 {
