@@ -126,8 +126,12 @@ fuzz: deps ## Run each fuzz test for FUZZTIME.
 	@scripts/fuzz.sh $(FUZZTIME) $(TAGS)
 
 .PHONY: test-deps
-test-deps: deps $(VENV) $(NPM) ## Install what the tests need beyond that.
+test-deps: deps $(VENV) $(NPM) build/nats-server ## Install what the tests need beyond that.
 	@scripts/packages.sh $(TEST_PACKAGES)
+
+build/nats-server: go.mod | go
+	$(GOBUILD) -o $@ github.com/nats-io/nats-server/v2
+	@touch $@
 
 # Without pip of its own, so that Debian's python3-venv isn't needed.
 $(VENV): requirements-test.txt
