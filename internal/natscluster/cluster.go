@@ -315,3 +315,11 @@ func (n *Node) LastWords() string {
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return "its log ends with:\n" + strings.Join(lines[max(0, len(lines)-8):], "\n")
 }
+
+// PID is the process that runs; 0: none does.
+func (n *Node) PID() int {
+	if n.cmd == nil {
+		return 0
+	}
+	return n.cmd.Process.Pid
+}
