@@ -16,7 +16,7 @@ import (
 
 // measure starts everything, kills a server in the middle, and counts. An error
 // with a report: it was measured, and isn't as it should be.
-func measure(ctx context.Context, c config) (*report, error) {
+func measure(ctx context.Context, c config) (r *report, err error) {
 	users, err := os.ReadFile(filepath.Join(c.configs, "nats-users.conf"))
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func measure(ctx context.Context, c config) (*report, error) {
 	}
 	defer w.client.Disconnect(250)
 
-	r := &report{config: c, before: residentBytes("self")}
+	measured := &report{config: c, before: residentBytes("self")}
 	var devices []*device
 	running, stop := context.WithCancel(ctx)
 	var sessions sync.WaitGroup
@@ -84,9 +84,9 @@ func measure(ctx context.Context, c config) (*report, error) {
 	if err := connected(starting, devices); err != nil {
 		return nil, err
 	}
-	r.connect = time.Since(connecting)
+	measured.connect = time.Since(connecting)
 	debug.FreeOSMemory()
-	r.idle = residentBytes("self")
+	measured.idle = residentBytes("self")
 	for _, d := range devices { // what wasn't in order before isn't the kill's
 		d.lost.Store(0)
 		d.back.Store(0)
@@ -96,7 +96,7 @@ func measure(ctx context.Context, c config) (*report, error) {
 	defer enough()
 	failed := make(chan error, len(devices))
 	var publishers sync.WaitGroup
-	r.from = time.Since(start)
+	measured.from = time.Since(start)
 	for _, d := range devices {
 		publishers.Add(1)
 		go func() {
@@ -107,20 +107,20 @@ func measure(ctx context.Context, c config) (*report, error) {
 		}()
 	}
 	wait(ctx, c.phase)
-	r.busy = residentBytes("self")
+	measured.busy = residentBytes("self")
 	for _, n := range cluster.Nodes {
-		r.nodes = append(r.nodes, node{n.Name, residentBytes(fmt.Sprint(n.PID())), cpu(n.PID()), time.Since(start)})
+		measured.nodes = append(measured.nodes, node{n.Name, residentBytes(fmt.Sprint(n.PID()))})
 	}
-	r.killed = time.Since(start)
+	measured.killed = time.Since(start)
 	if err := cluster.Nodes[0].Kill(); err != nil {
 		return nil, err
 	}
 	wait(ctx, c.phase)
-	r.to = time.Since(start)
+	measured.to = time.Since(start)
 	enough()
 	publishers.Wait()
 	for _, d := range devices {
-		r.ackedInTime += d.client.Stats().Acked
+		measured.ackedInTime += d.client.Stats().Acked
 	}
 	ending, cancelEnding := context.WithTimeout(ctx, c.patience)
 	defer cancelEnding()
@@ -130,16 +130,16 @@ func measure(ctx context.Context, c config) (*report, error) {
 		}
 	}
 	for _, d := range devices {
-		r.published += d.published.Load()
+		measured.published += d.published.Load()
 	}
-	w.await(ctx, r.published)
-	r.count(devices, w)
+	w.await(ctx, measured.published)
+	measured.count(devices, w)
 	select {
 	case err := <-failed:
-		return r, err
+		return measured, err
 	default:
 	}
-	return r, r.verdict()
+	return measured, measured.verdict()
 }
 
 // connected waits until all are.

@@ -26,7 +26,9 @@ type report struct {
 	dropped                                    uint64 // by the outboxes
 	lost                                       []string
 	wrong                                      []error
+	said                                       []string      // of the subscriber
 	recovered                                  time.Duration // when the last device was back
+	caughtUp                                   time.Duration // when the last event arrived that took more than twice the p99 from before
 	back                                       []time.Duration
 	latency                                    [3][]time.Duration // before, during, after
 }
@@ -34,8 +36,6 @@ type report struct {
 type node struct {
 	name     string
 	resident int64
-	cpu      time.Duration
-	at       time.Duration
 }
 
 // count gathers what the devices and the watcher saw.
@@ -51,25 +51,37 @@ func (r *report) count(devices []*device, w *watcher) {
 			r.recovered = max(r.recovered, back)
 		}
 	}
+	var after []sent
 	for _, d := range devices {
 		d.mu.Lock()
-		for n, s := range d.sent {
-			phase := 0
+		for n, e := range d.sent {
 			switch {
-			case s.arrived == 0:
-				r.lost = append(r.lost, fmt.Sprintf("%s %d (at %v)", d.name, n+1, s.at.Round(time.Millisecond)))
-				continue
-			case s.at >= r.recovered:
-				phase = 2
-			case s.at >= r.killed || s.arrived >= r.killed:
-				phase = 1
+			case e.arrived == 0:
+				r.lost = append(r.lost, fmt.Sprintf("%s %d (at %v)", d.name, n+1, e.at.Round(time.Millisecond)))
+			case e.at >= r.killed || e.arrived >= r.killed:
+				after = append(after, e)
+			default:
+				r.latency[0] = append(r.latency[0], e.arrived-e.at)
 			}
-			r.latency[phase] = append(r.latency[phase], s.arrived-s.at)
 		}
 		d.mu.Unlock()
 	}
+	slices.Sort(r.latency[0])
+	r.caughtUp = r.killed
+	for _, e := range after {
+		if e.arrived-e.at > 2*at(r.latency[0], 99) {
+			r.caughtUp = max(r.caughtUp, e.arrived)
+		}
+	}
+	for _, e := range after {
+		phase := 1
+		if e.at >= max(r.recovered, r.caughtUp) {
+			phase = 2
+		}
+		r.latency[phase] = append(r.latency[phase], e.arrived-e.at)
+	}
 	w.mu.Lock()
-	r.wrong = w.wrong
+	r.wrong, r.said = w.wrong, w.said
 	w.mu.Unlock()
 }
 
@@ -89,7 +101,9 @@ func (r *report) print(out io.Writer) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	lasted := (r.to - r.from).Seconds()
-	line := func(what, format string, args ...any) { fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{what}, args...)...) }
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{what}, args...)...)
+	}
 	line("machine", "%s", machine())
 	line("fleet", "%d devices, %g events a second each, outboxes: %s, no TLS, 3 servers and the fleet on this machine", r.devices, r.rate, r.durability)
 	line("all connected after", "%v", r.connect.Round(10*time.Millisecond))
@@ -101,11 +115,13 @@ func (r *report) print(out io.Writer) {
 	line("behind a later one", "%d", r.disordered)
 	line("memory a device", "%.0f KiB with a session, %.0f KiB while it publishes", perDevice(r.idle-r.before, r.devices), perDevice(r.busy-r.before, r.devices))
 	for _, n := range r.nodes {
-		line(n.name, "%d MiB, %.0f%% of a core since the start, at the kill", n.resident>>20, 100*n.cpu.Seconds()/n.at.Seconds())
+		line("memory of "+n.name, "%d MiB at the kill", n.resident>>20)
 	}
+	line("the subscriber", "%s; the kill was at %v", strings.Join(r.said, ", "), r.killed.Round(time.Millisecond))
 	slices.Sort(r.back)
-	line("devices of the killed server", "%d, back after p50 %v, p95 %v, last %v", len(r.back), round(at(r.back, 50)), round(at(r.back, 95)), round(at(r.back, 100)))
-	for i, what := range []string{"latency before the kill", "until the last was back", "after that"} {
+	line("devices whose session ended", "%d, with another after p50 %v, p95 %v, last %v", len(r.back), round(at(r.back, 50)), round(at(r.back, 95)), round(at(r.back, 100)))
+	line("caught up", "%v after the kill; publishing ended %v after it", round(r.caughtUp-r.killed), round(r.to-r.killed))
+	for i, what := range []string{"latency before the kill", "from the kill until then", "after that"} {
 		slices.Sort(r.latency[i])
 		l := r.latency[i]
 		line(what, "p50 %v, p95 %v, p99 %v, most %v (%d events)", round(at(l, 50)), round(at(l, 95)), round(at(l, 99)), round(at(l, 100)), len(l))
@@ -137,19 +153,6 @@ func residentBytes(pid string) int64 {
 	}
 	pages, _ := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
 	return pages * int64(os.Getpagesize())
-}
-
-// cpu is the time that a process has computed; 0 where it can't be told.
-func cpu(pid int) time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 wherever sightd runs
 }
 
 func machine() string {

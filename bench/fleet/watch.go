@@ -25,6 +25,7 @@ type watcher struct {
 	mu    sync.Mutex
 	last  map[string]int // the highest number so far, by device
 	wrong []error
+	said  []string
 }
 
 func (w *watcher) subscribe(urls []string, patience time.Duration) error {
@@ -35,6 +36,8 @@ func (w *watcher) subscribe(urls []string, patience time.Duration) error {
 	o.SetCleanSession(false).SetMaxReconnectInterval(time.Second).SetConnectRetry(true).SetConnectRetryInterval(time.Second)
 	w.last = map[string]int{}
 	o.SetDefaultPublishHandler(w.take)
+	o.SetConnectionLostHandler(func(_ paho.Client, err error) { w.say("lost its session: %v", err) })
+	o.SetOnConnectHandler(func(paho.Client) { w.say("has a session") })
 	w.client = paho.NewClient(o)
 	if t := w.client.Connect(); !t.WaitTimeout(patience) || t.Error() != nil {
 		return fmt.Errorf("connect the subscriber: %w", errors.Join(t.Error(), errLate))
@@ -48,6 +51,13 @@ func (w *watcher) subscribe(urls []string, patience time.Duration) error {
 		return fmt.Errorf("the broker refuses the subscription to %s", filter)
 	}
 	return nil
+}
+
+// say notes what became of the subscriber.
+func (w *watcher) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said = append(w.said, fmt.Sprintf("%v ", time.Since(w.start).Round(time.Millisecond))+fmt.Sprintf(format, args...))
 }
 
 var errLate = errors.New("not within the time that it has")
