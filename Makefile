@@ -51,15 +51,16 @@ bench: build test-deps ## Measure against baselines, for minutes; docs/performan
 	@build/venv/bin/python -B bench/bench.py --out build/bench/report.md $(BENCHFLAGS)
 
 # A fleet on this machine: how many, events a second of each, for how long, and
-# memory, outage or always for its outboxes.
+# memory, outage or always for its outboxes; RESTART=1 starts the killed server again.
 DEVICES ?= 1000
 RATE ?= 5
 SECONDS ?= 60
 DURABILITY ?= memory
+RESTART ?=
 .PHONY: fleet-bench
 fleet-bench: build/nats-server ## DEVICES=1000 real sessions with RATE=5 events a second each against a cluster of three, one of which is killed.
 	@go build -o build/fleet-bench ./bench/fleet
-	@build/fleet-bench -devices $(DEVICES) -rate $(RATE) -seconds $(SECONDS) -durability $(DURABILITY)
+	@build/fleet-bench -devices $(DEVICES) -rate $(RATE) -seconds $(SECONDS) -durability $(DURABILITY) $(if $(filter 1,$(RESTART)),-restart)
 
 ## Building
 

@@ -146,15 +146,6 @@ func (c *cluster) drain(d *Client) {
 	}
 }
 
-func (c *cluster) ready() {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), clusterPatience)
-	defer cancel()
-	if err := c.Ready(ctx); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
 // log is what a node has logged.
 func (c *cluster) log(node int) string {
 	b, err := os.ReadFile(c.Nodes[node].Log)
@@ -312,12 +303,29 @@ func TestNATSNames(t *testing.T) {
 			"hall-2.", "hall 2.", "user: hall-2", `user: "hall 2"`).Replace(string(users))
 	})
 	seen := c.watch("dashboard", 1, "sightd/#")
-	d, _ := c.run(c.device("hall.1", 0))
+	d, stop := c.run(c.device("hall.1", 0))
 	if err := d.Publish(event("door.left", 1)); err != nil {
 		t.Fatal(err)
 	}
 	c.drain(d)
 	c.eventually("the event", func() bool { return len(seen.on("sightd/hall.1/door.left/events")) == 1 })
+
+	// What a camera with a space says is given up, and counted; the others go on.
+	tm := quick()
+	tm.connect, tm.ack, tm.suspect = 30*time.Second, time.Minute, 100*time.Millisecond
+	o := c.device("hall.1", 0)
+	stop()
+	d = newClient(t, o, tm)
+	run(t, d)
+	for _, camera := range []string{"front door", "door.left"} {
+		if err := d.Publish(event(camera, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually("the event behind it", func() bool { return len(seen.on("sightd/hall.1/door.left/events")) == 2 })
+	if n := d.Stats().Dropped[DropRefused]; n != 1 {
+		t.Errorf("%d events given up as refused, want 1: %+v", n, d.Stats())
+	}
 
 	spaced, _ := c.run(c.device("hall 2", 0))
 	c.eventually("a failure", func() bool { return spaced.Status().Failures > 0 })

@@ -22,6 +22,7 @@ type config struct {
 	rate       float64       // events a second, of each device
 	phase      time.Duration // before the kill, and after it
 	patience   time.Duration // for connecting all, and for the last events
+	restart    bool          // the killed server is started again after half of the second phase
 	durability mqtt.Durability
 	server     string // nats-server
 	configs    string // docs/fleet
@@ -36,6 +37,7 @@ func main() {
 	flag.Float64Var(&c.rate, "rate", 5, "events a second of each device")
 	flag.IntVar(&seconds, "seconds", 60, "how long they publish; a server is killed after half of it")
 	flag.StringVar(&durability, "durability", string(mqtt.Memory), "of the outboxes: memory, outage, always; files of all devices lie on this machine's disk")
+	flag.BoolVar(&c.restart, "restart", false, "start the killed server again while they publish")
 	flag.StringVar(&c.server, "nats-server", "build/nats-server", "the `program`")
 	flag.StringVar(&c.configs, "configs", "docs/fleet", "the `folder` with the servers' configuration")
 	flag.Parse()

@@ -115,7 +115,14 @@ func measure(ctx context.Context, c config) (r *report, err error) {
 	if err := cluster.Nodes[0].Kill(); err != nil {
 		return nil, err
 	}
-	wait(ctx, c.phase)
+	wait(ctx, c.phase/2)
+	if c.restart {
+		if err := cluster.Nodes[0].Start(); err != nil {
+			return nil, err
+		}
+		measured.restarted = time.Since(start)
+	}
+	wait(ctx, c.phase-c.phase/2)
 	measured.to = time.Since(start)
 	enough()
 	publishers.Wait()

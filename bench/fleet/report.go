@@ -20,6 +20,7 @@ type report struct {
 	nodes        []node
 	from, killed time.Duration // since the fleet's start
 	to           time.Duration
+	restarted    time.Duration // 0: it wasn't
 
 	published, arrived, duplicates, disordered int64
 	ackedInTime                                uint64 // before the publishing ended
@@ -120,6 +121,9 @@ func (r *report) print(out io.Writer) {
 	line("the subscriber", "%s; the kill was at %v", strings.Join(r.said, ", "), r.killed.Round(time.Millisecond))
 	slices.Sort(r.back)
 	line("devices whose session ended", "%d, with another after p50 %v, p95 %v, last %v", len(r.back), round(at(r.back, 50)), round(at(r.back, 95)), round(at(r.back, 100)))
+	if r.restarted > 0 {
+		line("the server was back", "%v after the kill", round(r.restarted-r.killed))
+	}
 	line("caught up", "%v after the kill; publishing ended %v after it", round(r.caughtUp-r.killed), round(r.to-r.killed))
 	for i, what := range []string{"latency before the kill", "from the kill until then", "after that"} {
 		slices.Sort(r.latency[i])
