@@ -50,6 +50,18 @@ bench: build test-deps ## Measure against baselines, for minutes; docs/performan
 	@mkdir -p build/bench
 	@build/venv/bin/python -B bench/bench.py --out build/bench/report.md $(BENCHFLAGS)
 
+# A fleet on this machine: how many, events a second of each, for how long, and
+# memory, outage or always for its outboxes; RESTART=1 starts the killed server again.
+DEVICES ?= 1000
+RATE ?= 5
+SECONDS ?= 60
+DURABILITY ?= memory
+RESTART ?=
+.PHONY: fleet-bench
+fleet-bench: build/nats-server ## DEVICES=1000 real sessions with RATE=5 events a second each against a cluster of three, one of which is killed.
+	@go build -o build/fleet-bench ./bench/fleet
+	@build/fleet-bench -devices $(DEVICES) -rate $(RATE) -seconds $(SECONDS) -durability $(DURABILITY) $(if $(filter 1,$(RESTART)),-restart)
+
 ## Building
 
 .PHONY: build
@@ -134,8 +146,12 @@ fuzz: deps ## Run each fuzz test for FUZZTIME.
 	@scripts/fuzz.sh $(FUZZTIME) $(TAGS)
 
 .PHONY: test-deps
-test-deps: deps $(VENV) $(NPM) ## Install what the tests need beyond that.
+test-deps: deps $(VENV) $(NPM) build/nats-server ## Install what the tests need beyond that.
 	@scripts/packages.sh $(TEST_PACKAGES)
+
+build/nats-server: go.mod | go
+	$(GOBUILD) -o $@ github.com/nats-io/nats-server/v2
+	@touch $@
 
 # Without pip of its own, so that Debian's python3-venv isn't needed.
 $(VENV): requirements-test.txt

@@ -35,15 +35,19 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-// issue makes a certificate for 127.0.0.1 and localhost, valid until the time
-// given.
-func (a *authority) issue(t *testing.T, name string, until time.Time, usage x509.ExtKeyUsage) (cert, key string) {
+// issue makes a certificate for 127.0.0.1 and the other addresses, valid until
+// the time given.
+func (a *authority) issue(t *testing.T, name string, until time.Time, usage x509.ExtKeyUsage, others ...string) (cert, key string) {
 	t.Helper()
+	addresses := []net.IP{net.IPv4(127, 0, 0, 1)}
+	for _, other := range others {
+		addresses = append(addresses, net.ParseIP(other))
+	}
 	k, cert := a.sign(t, name, &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: addresses,
 	})
 	der, err := x509.MarshalPKCS8PrivateKey(k)
 	if err != nil {

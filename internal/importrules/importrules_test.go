@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal":    {},
 	"ota":         {},       // examples, which only tests look at
 	"docs":        {},       // examples, as outsiders write them
+	"bench":       {"mqtt"}, // the fleet, which is a program of its own
 	"demo":        {"mqtt"}, // its subscriber, which is a program of its own
 }
 

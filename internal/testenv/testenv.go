@@ -32,6 +32,9 @@ func Worker(t testing.TB) string { return need(t, "bin/sightd-camera") }
 // Sightd is the path of the program sightd.
 func Sightd(t testing.TB) string { return need(t, "bin/sightd") }
 
+// NATSServer is the path of the program nats-server.
+func NATSServer(t testing.TB) string { return need(t, "build/nats-server") }
+
 // Python is the path of an interpreter that has numpy, onnx, onnxruntime,
 // opencv-python-headless and paho-mqtt.
 func Python(t testing.TB) string { return need(t, "build/venv/bin/python") }
