@@ -26,7 +26,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	within(t, patience, what, ok)
 }
 
-func within(t *testing.T, patience time.Duration, what string, ok func() bool) {
+func within(t testing.TB, patience time.Duration, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(2 * time.Millisecond)
