@@ -124,7 +124,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		}
 	}
 	d.metrics = newMetrics(d.Status, d.entries)
-	if err := d.listen(); err != nil { // before anything is written
+	if err := d.listen(); err != nil { // before there is an outbox
 		return nil, err
 	}
 	if err := d.newClient(); err != nil {

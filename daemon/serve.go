@@ -62,7 +62,7 @@ const maxMemoryOutbox = 16 << 20
 
 func (d *Daemon) openOutbox() (*mqtt.Outbox, error) {
 	c := d.cfg.MQTT.Outbox
-	l := mqtt.Limits{MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge)}
+	l := mqtt.Limits{MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge), Clock: d.clockSet}
 	if c.Durability == string(mqtt.Memory) {
 		l.MaxBytes = min(l.MaxBytes, maxMemoryOutbox)
 	}
@@ -140,7 +140,7 @@ func (d *Daemon) Status() Status {
 			Durability: string(m.Durability), OutboxError: m.OutboxError, Written: m.Written,
 		}
 		if !m.Oldest.IsZero() {
-			s.MQTT.Oldest = time.Since(m.Oldest).Seconds()
+			s.MQTT.Oldest = max(0, time.Since(m.Oldest).Seconds()) // the clock may have been set back
 		}
 		if len(d.cfg.MQTT.Commands) > 0 {
 			s.MQTT.Commands = &m.Commands

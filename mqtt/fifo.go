@@ -56,3 +56,11 @@ func (f *fifo) pop(seq uint64) {
 		f.all, f.head = f.all[:n], 0
 	}
 }
+
+// renumber gives all new Seq, from the one behind last on.
+func (f *fifo) renumber(last uint64) {
+	for i := range f.items() {
+		last++
+		f.items()[i].Seq = last
+	}
+}

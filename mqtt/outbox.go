@@ -53,19 +53,22 @@ type Outbox struct {
 	ended chan struct{} // closed when the writer has ended
 
 	mu      sync.Mutex
-	front   uint64 // all up to it are gone
-	split   uint64 // at least front
-	last    uint64 // the newest ever appended
-	queue   fifo   // what is behind split
-	settled uint64 // front as the store has it: what a crash falls back to
-	ackedAt time.Time
-	stored  stored // what the store holds
+	front   uint64    // all up to it are gone
+	split   uint64    // at least front
+	last    uint64    // the newest ever appended
+	queue   fifo      // what is behind split
+	settled uint64    // front as the store has it: what a crash falls back to
+	leftAt  time.Time // when the first of those left that the store still holds
+	stored  stored    // what the store holds
 	closed  bool
-	broken  bool      // the file was found damaged by a reader
-	failing error     // why the last write failed; nil: it didn't
-	retry   time.Time // no write before it
-	pause   time.Duration
-	ready   func() // told when there is more to send
+	refused bool          // the last message that was appended
+	broken  bool          // the file was found damaged, and what it holds is still counted
+	damaged bool          // it has still to be set aside
+	failing error         // why the last write failed; nil: it didn't
+	retry   time.Time     // no write before it
+	pause   time.Duration // before the next
+	longest time.Duration // that it may be
+	ready   func()        // told when there is more to send
 	stats   OutboxStats
 }
 
@@ -102,7 +105,16 @@ type Limits struct {
 	MaxBytes int64         // 16 MiB; in memory each message counts its bytes and messageOverhead
 	MaxAge   time.Duration // 72 h
 	MaxCount int           // 100,000 in memory, 10 million with a file
+	// Clock says why the time isn't known; nil: it is. Until it is, what lies in the
+	// file becomes old only by the time that this process has run: a clock that is set
+	// jumps by years.
+	Clock func() error
 }
+
+func (l *Limits) known() bool { return l.Clock == nil || l.Clock() == nil }
+
+// aged tells whether what was appended then is too old.
+func (l *Limits) aged(now, added time.Time) bool { return now.Sub(added) > l.MaxAge && l.known() }
 
 // messageOverhead is about what a queued message costs beside its contents.
 const messageOverhead = 128
@@ -127,7 +139,7 @@ func newOutbox(l Limits, d Durability, log *slog.Logger) *Outbox {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Outbox{
-		limits: l, durability: d, log: log, now: time.Now, ready: func() {},
+		limits: l, durability: d, log: log, now: time.Now, ready: func() {}, longest: retryMost,
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 		stats: OutboxStats{Dropped: map[string]uint64{
 			DropAge: 0, DropBytes: 0, DropCount: 0, DropSize: 0, DropDisk: 0, DropDamaged: 0, DropRefused: 0,
@@ -168,7 +180,7 @@ func (o *Outbox) Append(m Message) error {
 		}
 	} else if o.closed || o.queue.bytes+size > memoryBytes || o.queue.len() >= memoryCount {
 		o.stats.Dropped[DropDisk]++
-		o.stats.Refuses = true
+		o.refused = true
 		if o.closed {
 			return fmt.Errorf("the outbox is closed")
 		}
@@ -177,7 +189,7 @@ func (o *Outbox) Append(m Message) error {
 	for o.last-o.front >= uint64(o.limits.MaxCount) {
 		o.drop(o.front+1, DropCount)
 	}
-	o.stats.Refuses = false
+	o.refused = false
 	o.last++
 	m.Seq = o.last
 	o.queue.push(queued{Message: m, added: now, at: time.Now()})
@@ -192,6 +204,9 @@ func (o *Outbox) Append(m Message) error {
 func (o *Outbox) After(seq uint64, n int) []Message {
 	o.mu.Lock()
 	o.expire(o.now())
+	if o.renumbered(seq) {
+		seq = 0
+	}
 	seq = max(seq, o.front)
 	if seq >= o.split {
 		defer o.mu.Unlock()
@@ -220,16 +235,18 @@ func (o *Outbox) read(seq uint64, n int) []Message {
 		return messages
 	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	lost := uint64(0)
 	if bad > 0 {
-		lost := bad - min(bad, o.front)
+		lost = bad - min(bad, o.front)
 		o.drop(bad, DropDamaged)
-		o.log.Error("events couldn't be read from the outbox again and are given up", "file", o.store.path, "events", lost, "err", err)
 	} else {
 		o.broken = true
-		o.log.Error("the outbox's file is damaged", "file", o.store.path, "err", err)
 	}
+	o.mu.Unlock()
 	o.look()
+	if bad > 0 {
+		o.log.Error("events couldn't be read from the outbox again and are given up", "file", o.store.path, "events", lost, "err", err)
+	}
 	return nil
 }
 
@@ -237,13 +254,13 @@ func (o *Outbox) read(seq uint64, n int) []Message {
 func (o *Outbox) Ack(seq uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	of := seq
 	seq = min(seq, o.last)
-	if seq <= o.front {
+	if seq <= o.front || o.renumbered(of) {
 		return
 	}
 	o.stats.Acked += seq - o.front
 	o.leave(seq)
-	o.ackedAt = time.Now()
 	if o.stored.holds(o.front) && o.front-o.settled >= window/2 {
 		o.look()
 	}
@@ -281,6 +298,7 @@ func (o *Outbox) Stats() OutboxStats {
 	o.expire(o.now())
 	s := o.stats
 	s.Durability = o.current()
+	s.Refuses = o.refused && (o.queue.bytes > memoryBytes/2 || o.queue.len() > memoryCount/2)
 	if o.failing != nil {
 		s.Error = o.failing.Error()
 	}
@@ -306,10 +324,17 @@ func (o *Outbox) current() Durability {
 	return o.durability
 }
 
+// unopened is above all Seq of a file. While a file can't be opened, messages have
+// Seq above it, and new ones once what the file holds stands in front of them.
+const unopened = 1 << 62
+
+// renumbered tells whether a Seq is of the time before the file was opened.
+func (o *Outbox) renumbered(seq uint64) bool { return seq > unopened && o.last < unopened }
+
 // expire drops what is too old; what is in the store, its writer drops.
 func (o *Outbox) expire(now time.Time) {
 	if o.store != nil {
-		if o.stored.aged(now, o.limits.MaxAge) {
+		if o.stored.aged(now, o.limits) {
 			o.look()
 		}
 		return
@@ -329,6 +354,9 @@ func (o *Outbox) drop(seq uint64, cause string) {
 
 // leave moves the front.
 func (o *Outbox) leave(seq uint64) {
+	if o.front == o.settled {
+		o.leftAt = time.Now()
+	}
 	o.front = max(o.front, seq)
 	o.split = max(o.split, o.front)
 	o.queue.pop(o.front)

@@ -12,7 +12,7 @@ import (
 
 // A batch is what the store keeps under one key:
 //
-//	8 bytes  milliseconds since 1970 at which its last message was appended
+//	8 bytes  milliseconds since 1970 at which its last message was appended; 0: not known
 //	zstd     with a checksum: last Seq, number of messages, and for each its id,
 //	         topic and payload with their lengths, all numbers as uvarints
 //
@@ -59,7 +59,8 @@ func portion(messages []queued) int {
 	return len(messages)
 }
 
-func encodeBatch(messages []queued) []byte {
+// encodeBatch writes messages down. Where the time isn't known, none is noted.
+func encodeBatch(messages []queued, known bool) []byte {
 	last := messages[len(messages)-1]
 	raw := make([]byte, 0, 4096)
 	raw = binary.AppendUvarint(raw, last.Seq)
@@ -70,7 +71,11 @@ func encodeBatch(messages []queued) []byte {
 			raw = append(raw, field...)
 		}
 	}
-	value := binary.BigEndian.AppendUint64(make([]byte, 0, batchHeader+len(raw)/4), uint64(last.added.UnixMilli()))
+	added := int64(0)
+	if known {
+		added = last.added.UnixMilli()
+	}
+	value := binary.BigEndian.AppendUint64(make([]byte, 0, batchHeader+len(raw)/4), uint64(added))
 	return encoder().EncodeAll(raw, value)
 }
 

@@ -409,7 +409,7 @@ func FuzzDecodeBatch(f *testing.F) {
 		m.Seq = uint64(i + 5)
 		messages = append(messages, queued{Message: m, added: time.UnixMilli(1)})
 	}
-	f.Add(encodeBatch(messages), uint64(7))
+	f.Add(encodeBatch(messages, true), uint64(7))
 	f.Add([]byte{}, uint64(0))
 	f.Fuzz(func(t *testing.T, b []byte, last uint64) {
 		got, err := decodeBatch(b, last)
@@ -468,5 +468,129 @@ func BenchmarkOutbox(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 			b.ReportMetric(float64(s.Written)/float64(b.N), "written-B/event")
 		})
+	}
+}
+
+// Where even setting a damaged file aside fails, the events in it are given up and all
+// others go on.
+func TestADamagedFileThatCannotBeSetAside(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	o := openOutbox(t, path, Limits{}, Always, nil)
+	appendAll(t, o, 1, 100)
+	eventually(t, "all is written", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.queue.len() == 0 })
+	if err := os.MkdirAll(filepath.Join(path+".corrupt", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	_ = o.After(0, 10)
+	appendAll(t, o, 101, 110)
+	wantNumbers(t, takeOut(t, o, 10), 101, 110)
+	if s := o.Stats(); s.Dropped[DropDamaged] != 100 || s.Durability != Memory || s.Error == "" {
+		t.Errorf("stats %+v, want 100 given up as damaged, in memory", s)
+	}
+	if err := os.RemoveAll(path + ".corrupt"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it writes again", func() bool { s := o.Stats(); return s.Durability == Always && s.Error == "" })
+}
+
+// What a former process left is sent before what was decided while the disk refused.
+func TestAFileThatIsOpenedLate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "outbox.db")
+	o := openOutbox(t, path, Limits{}, Always, nil)
+	appendAll(t, o, 1, 100)
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	o = openOutbox(t, path, Limits{}, Always, nil)
+	appendAll(t, o, 101, 130)
+	sent := o.After(0, 20)
+	o.Ack(sent[9].Seq)
+	if err := os.Rename(dir+"-away", dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is opened", func() bool { return o.Stats().Durability == Always })
+	o.Ack(sent[19].Seq) // of the time before: it says nothing
+	if s := o.Stats(); s.Queued != 120 || s.Appended != 130 || s.Acked != 10 {
+		t.Errorf("stats %+v, want 100 of before and 20 of now", s)
+	}
+	messages := o.After(sent[19].Seq, window)
+	if len(messages) != window || messages[0].ID != "1" {
+		t.Errorf("a session goes on with %v, want it to begin with the oldest", messages)
+	}
+	got := takeOut(t, o, 120)
+	wantNumbers(t, got[:100], 1, 100)
+	wantNumbers(t, got[100:], 111, 130)
+}
+
+// With memory nothing is written, and what another durability left is delivered.
+func TestMemoryDeliversWhatIsInTheFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	o := openOutbox(t, path, Limits{}, Always, nil)
+	appendAll(t, o, 1, 100)
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o = openOutbox(t, path, Limits{}, Memory, nil)
+	appendAll(t, o, 101, 110)
+	wantNumbers(t, takeOut(t, o, 110), 1, 110)
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the empty file is still there: %v", err)
+	}
+}
+
+// A device without a battery begins with the time of its last stop, and jumps by weeks
+// when it is told the time. What it wrote before has no time.
+func TestAClockThatIsSetLate(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{true, false} {
+		s := &store{path: filepath.Join(t.TempDir(), "outbox.db")}
+		if _, err := s.open(); err != nil {
+			t.Fatal(err)
+		}
+		l := Limits{MaxAge: time.Hour, MaxBytes: 1 << 20}
+		if !known {
+			l.Clock = func() error { return errors.New("nobody has told it") }
+		}
+		weeks := time.Now().Add(-500 * time.Hour)
+		m := numbered(1)
+		m.Seq = 1
+		if after, drops, err := s.commit(0, []queued{{Message: m, added: weeks}}, l, weeks); err != nil || after.batches != 1 || len(drops) > 0 {
+			t.Fatalf("%+v %v %v", after, drops, err)
+		}
+		l.Clock = nil // now it is set
+		after, drops, err := s.commit(0, nil, l, time.Now())
+		if kept := after.batches == 1; err != nil || kept == known {
+			t.Errorf("time known %v: %+v, dropped %v, error %v", known, after, drops, err)
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What a bound drops is no reason for a write of its own.
+func TestDroppingIsWrittenInGroups(t *testing.T) {
+	t.Parallel()
+	o := openOutbox(t, filepath.Join(t.TempDir(), "outbox.db"), Limits{MaxCount: 1000}, Always, nil)
+	appendAll(t, o, 1, 1000)
+	eventually(t, "all is written", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.queue.len() == 0 })
+	before := o.Stats().Syncs
+	appendAll(t, o, 1001, 1640)
+	eventually(t, "all is written", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.queue.len() == 0 })
+	if s := o.Stats(); s.Syncs-before > 60 || s.Dropped[DropCount] != 640 {
+		t.Errorf("%d writes, stats %+v", s.Syncs-before, s)
 	}
 }

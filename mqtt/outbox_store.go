@@ -23,7 +23,9 @@ import (
 // not at all after a power cut, and it needs no log to be replayed at the start.
 //
 // Its list of free pages isn't written (NoFreelistSync): after a long outage it
-// would be larger than all that a write writes.
+// would be larger than all that a write writes. The price is that bbolt looks through
+// the file where a write fails, and 1.4 then ends the process where a page is damaged
+// as well, before [checkFile] has had a chance.
 //
 // The writer alone calls all but read.
 type store struct {
@@ -50,9 +52,6 @@ var (
 	bucketState  = []byte("state")
 	keyState     = []byte("front")
 )
-
-// entryOverhead is about what bbolt keeps beside a batch, page ends included.
-const entryOverhead = 128
 
 func (s *store) isOpen() bool { return s.db != nil }
 
@@ -88,8 +87,15 @@ func (s *store) open() (stored, error) {
 		s.opened.Lock()
 		s.db, s.since = db, time.Now()
 		s.opened.Unlock()
-		return db.Update(s.load)
+		err = db.View(s.load) // writes nothing: the disk may be full
+		if errors.Is(err, errEmpty) {
+			err = db.Update(s.lay)
+		}
+		return err
 	})
+	if err == nil {
+		s.stored.bytes, err = s.used()
+	}
 	if err != nil {
 		_ = s.close()
 		return stored{}, err
@@ -131,33 +137,40 @@ func isSystem(err error) bool {
 	return errors.As(err, &e) || errors.As(err, &errno)
 }
 
-// load reads the state, and makes the buckets.
+var errEmpty = errors.New("no buckets yet")
+
+// lay makes the buckets of a new file.
+func (s *store) lay(tx *bbolt.Tx) error {
+	if _, err := tx.CreateBucket(bucketEvents); err != nil {
+		return err
+	}
+	b, err := tx.CreateBucket(bucketState)
+	if err != nil {
+		return err
+	}
+	return b.Put(keyState, s.stored.encode())
+}
+
+// load reads what there is. That it is whole is seen by reading, not believed.
 func (s *store) load(tx *bbolt.Tx) error {
 	s.stored = stored{}
 	if tx.Bucket(bucketState) == nil && tx.Bucket(bucketEvents) == nil {
-		if _, err := tx.CreateBucket(bucketEvents); err != nil {
-			return err
-		}
-		b, err := tx.CreateBucket(bucketState)
-		if err != nil {
-			return err
-		}
-		return b.Put(keyState, s.stored.encode())
+		return errEmpty
 	}
 	events := tx.Bucket(bucketEvents)
 	if events == nil || tx.Bucket(bucketState) == nil || !s.stored.decode(tx.Bucket(bucketState).Get(keyState)) {
 		return fmt.Errorf("%w: what it should hold is missing", errDamaged)
 	}
 	s.stored.last = s.stored.front
-	if k, _ := events.Cursor().Last(); k != nil {
-		if len(k) != 8 || key(k) <= s.stored.front || s.stored.batches < 1 {
+	c := events.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if key(k) <= s.stored.last {
 			return fmt.Errorf("%w: a key is wrong", errDamaged)
 		}
+		if s.stored.batches++; s.stored.batches == 1 {
+			s.stored.oldest = s.addedOf(v)
+		}
 		s.stored.last = key(k)
-		_, v := events.Cursor().First()
-		s.stored.oldest = s.addedOf(v)
-	} else if s.stored.batches != 0 {
-		return fmt.Errorf("%w: events are missing", errDamaged)
 	}
 	return nil
 }
@@ -169,24 +182,26 @@ type loss struct {
 }
 
 // commit removes what is in front, adds batch, and keeps the bounds by removing
-// the oldest.
+// the oldest. After an error it isn't known what the file holds (the last sync may
+// have failed behind all writes), so it is closed and has to be opened again, which
+// looks it through.
 func (s *store) commit(front uint64, batch []queued, l Limits, now time.Time) (stored, []loss, error) {
 	after := s.stored
 	var drops []loss
 	var pages int64
+	page := s.db.Info().PageSize
 	err := s.safely(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
-			after, drops = s.stored, nil
 			events := tx.Bucket(bucketEvents)
 			events.FillPercent = 1 // keys only grow
 			for len(batch) > 0 {
 				n := portion(batch)
-				value := encodeBatch(batch[:n])
+				value := encodeBatch(batch[:n], l.known())
 				if err := events.Put(toKey(batch[n-1].Seq), value); err != nil {
 					return err
 				}
 				after.batches++
-				after.bytes += int64(len(value)) + entryOverhead
+				after.bytes += inPages(value, page)
 				after.last = batch[n-1].Seq
 				batch = batch[n:]
 			}
@@ -197,7 +212,7 @@ func (s *store) commit(front uint64, batch []queued, l Limits, now time.Time) (s
 			for k, v := c.First(); k != nil; k, v = c.First() {
 				switch upTo := key(k); {
 				case upTo <= after.front:
-				case now.Sub(s.addedOf(v)) > l.MaxAge:
+				case l.aged(now, s.addedOf(v)):
 					drops = append(drops, loss{upTo, DropAge})
 				case after.bytes > l.MaxBytes:
 					drops = append(drops, loss{upTo, DropBytes})
@@ -209,25 +224,44 @@ func (s *store) commit(front uint64, batch []queued, l Limits, now time.Time) (s
 				}
 				after.front = max(after.front, key(k))
 				after.batches--
-				after.bytes -= int64(len(v)) + entryOverhead
+				after.bytes -= inPages(v, page)
 				if err := c.Delete(); err != nil {
 					return err
 				}
 			}
 			after.last = max(after.last, after.front)
-			pages = 0
 			tx.OnCommit(func() { stats := tx.Stats(); pages = stats.GetPageAlloc() })
 			return tx.Bucket(bucketState).Put(keyState, after.encode())
 		})
 	})
+	if err == nil {
+		after.bytes, err = s.used()
+	}
 	if err != nil {
+		_ = s.close()
 		return s.stored, nil, err
 	}
-	after.written += pages + int64(s.db.Info().PageSize)
+	after.written += pages + int64(page)
 	after.at = time.Now()
 	s.stored = after
 	return after, drops, nil
 }
+
+// used is what the file's pages that hold something have, in bytes.
+func (s *store) used() (used int64, err error) {
+	err = s.safely(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			stats := s.db.Stats()
+			used = max(0, tx.Size()-int64(stats.FreePageN+stats.PendingPageN)*int64(s.db.Info().PageSize))
+			return nil
+		})
+	})
+	return used, err
+}
+
+// inPages is about what a batch takes of the file, of which [store.used] tells the
+// whole after each write.
+func inPages(v []byte, page int) int64 { return int64(len(v) + 24 + min(len(v), page)/2) }
 
 // read gives up to n messages behind seq. bad is the last message of a batch
 // that can't be read, 0 where the whole file can't.
@@ -252,6 +286,7 @@ func (s *store) read(seq uint64, n int) (messages []Message, bad uint64, err err
 				for _, m := range batch {
 					if m.Seq > seq && len(messages) < n {
 						messages = append(messages, m)
+						seq = m.Seq
 					}
 				}
 			}

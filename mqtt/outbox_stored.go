@@ -10,7 +10,7 @@ type stored struct {
 	front   uint64 // of the queue, at the last write
 	last    uint64 // the newest message; front where there is none
 	batches int
-	bytes   int64     // of the batches
+	bytes   int64     // of the file's pages that are in use
 	oldest  time.Time // when the oldest batch was appended; zero: none
 	written int64     // bytes given to the file since it was opened
 	at      time.Time // of the last write
@@ -20,27 +20,22 @@ type stored struct {
 func (s *stored) holds(front uint64) bool { return s.batches > 0 && front > s.front }
 
 // aged tells whether its oldest batch is too old.
-func (s *stored) aged(now time.Time, most time.Duration) bool {
-	return s.batches > 0 && now.Sub(s.oldest) > most
+func (s *stored) aged(now time.Time, l Limits) bool {
+	return s.batches > 0 && l.aged(now, s.oldest)
 }
 
 const stateVersion = 1
 
 func (s *stored) encode() []byte {
-	b := []byte{stateVersion}
-	b = binary.BigEndian.AppendUint64(b, s.front)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.batches))
-	return binary.BigEndian.AppendUint64(b, uint64(s.bytes))
+	return binary.BigEndian.AppendUint64([]byte{stateVersion}, s.front)
 }
 
 func (s *stored) decode(b []byte) bool {
-	if len(b) != 25 || b[0] != stateVersion {
+	if len(b) != 9 || b[0] != stateVersion {
 		return false
 	}
 	s.front = binary.BigEndian.Uint64(b[1:])
-	s.batches = int(binary.BigEndian.Uint64(b[9:]))
-	s.bytes = int64(binary.BigEndian.Uint64(b[17:]))
-	return s.batches >= 0 && s.bytes >= 0
+	return true
 }
 
 // clockSet is before any time that a set clock shows. A batch from before it was

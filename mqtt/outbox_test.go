@@ -139,10 +139,10 @@ func testOutbox(t *testing.T, open func(*testing.T, Limits, func() time.Time) *O
 	})
 	t.Run("refuses what is larger than all of it", func(t *testing.T) {
 		t.Parallel()
-		o := open(t, Limits{MaxBytes: 1000}, func() time.Time { return start })
+		o := open(t, Limits{MaxBytes: 1 << 20}, func() time.Time { return start })
 		fill(t, o, 1, 1)
 		big := message(2)
-		big.Payload = make([]byte, 1000)
+		big.Payload = make([]byte, 1<<20)
 		if err := o.Append(big); err == nil {
 			t.Error("taken")
 		}

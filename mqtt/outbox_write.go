@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 )
 
@@ -23,60 +24,72 @@ const (
 	most      = 8 * group
 	mostBytes = 1 << 20
 	// retryLeast and retryMost bound the pause between writes that fail.
-	retryLeast, retryMost = 250 * time.Millisecond, 10 * time.Second
+	retryLeast, retryMost = 250 * time.Millisecond, 30 * time.Second
 )
 
 // OpenOutbox opens the outbox in the file at path, which it makes where there is
 // none, and finds what a former process left there. A damaged file is set aside
 // as path.corrupt. Only a file that another process has open is an error: while
 // the disk refuses, the outbox is one in memory, which Stats and the log say.
-// [Memory] doesn't touch the file. Close ends it.
+// [Memory] makes no file; where another durability has left one, what waits in it is
+// delivered, and the file removed. Close ends it.
 func OpenOutbox(path string, l Limits, d Durability, log *slog.Logger) (*Outbox, error) {
 	switch d {
 	case Memory:
-		return newOutbox(l.or(100_000), Memory, log), nil
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return newOutbox(l.or(100_000), Memory, log), nil
+		}
 	case Always, Outage:
 	default:
 		return nil, fmt.Errorf("durability %q: want %s, %s or %s", d, Always, Outage, Memory)
 	}
 	o := newOutbox(l.or(10_000_000), d, log)
 	o.store = &store{path: path}
-	if err := o.begin(); err != nil {
+	o.front, o.split, o.last, o.settled = unopened, unopened, unopened, unopened
+	found, err := o.store.open()
+	if errors.Is(err, errDamaged) {
+		o.log.Error("the outbox's file is damaged and set aside; what waited in it is lost", "file", path, "aside", o.store.aside(), "err", err)
+		o.damaged = true
+		found, err = o.store.startAfresh()
+	}
+	switch {
+	case errors.Is(err, errInUse):
 		return nil, err
+	case err != nil:
+		o.failed(err)
+	default:
+		o.damaged = false
+		o.found(found)
 	}
 	go o.write()
 	return o, nil
 }
 
-// begin opens the file.
-func (o *Outbox) begin() error {
-	found, err := o.store.open()
-	if errors.Is(err, errDamaged) {
-		o.log.Error("the outbox's file is damaged and set aside", "file", o.store.path, "aside", o.store.aside(), "err", err)
-		found, err = o.store.startAfresh()
-	}
-	if errors.Is(err, errInUse) {
-		return err
-	}
-	if err != nil {
-		o.failed(err)
-		return nil
-	}
-	o.found(found)
-	return nil
-}
-
-// found takes over what the store held when it was opened. What was appended
-// before has lower numbers only if nothing was: a store is opened late where the
-// disk refused it first.
+// found takes over what the store holds. Where it is opened for the first time,
+// what was appended before comes behind it.
 func (o *Outbox) found(f stored) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	f.at = o.stored.at
 	o.stored = f
-	o.front, o.split, o.last, o.settled = f.front, f.last, f.last, f.front
-	o.stats.Appended += f.last - f.front
-	if n := f.last - f.front; n > 0 {
-		o.log.Info("events wait for the broker since before the start", "events", n, "oldest", f.oldest)
+	waits := uint64(0)
+	if o.front < unopened {
+		// It was open before: what the last write brought is there or isn't.
+		o.drop(f.front, DropBytes) // by a write that was done though it said that it failed
+		if f.last < o.split {
+			o.drop(o.split, DropDamaged) // somebody removed the file
+		}
+		o.split = max(o.front, f.last)
+		o.queue.pop(o.split)
+	} else {
+		waits = f.last - f.front
+		o.stats.Appended += waits
+		o.queue.renumber(f.last)
+		o.front, o.split, o.last = f.front, f.last, f.last+uint64(o.queue.len())
+	}
+	o.settled = f.front
+	o.mu.Unlock()
+	if waits > 0 {
+		o.log.Info("events wait for the broker since before the start", "events", waits, "oldest", f.oldest)
 	}
 }
 
@@ -109,6 +122,7 @@ func (o *Outbox) due(now time.Time) time.Duration {
 	sooner := func(d time.Duration) { wait = min(wait, d) }
 	if items := o.queue.items(); len(items) > 0 {
 		switch n := len(o.take(now)); {
+		case o.durability == Memory:
 		case n == 0:
 			sooner(items[0].at.Add(prompt).Sub(now))
 		case n >= group:
@@ -125,20 +139,23 @@ func (o *Outbox) due(now time.Time) time.Duration {
 		if o.front-o.settled >= window/2 {
 			sooner(0)
 		} else {
-			sooner(o.ackedAt.Add(idle).Sub(now))
+			sooner(o.leftAt.Add(idle).Sub(now))
 		}
 	}
-	if o.broken || o.stored.aged(o.now(), o.limits.MaxAge) {
+	if o.broken || o.stored.aged(o.now(), o.limits) {
 		sooner(0)
 	}
 	if o.failing != nil {
-		wait = max(wait, o.retry.Sub(now))
+		wait = o.retry.Sub(now)
 	}
 	return wait
 }
 
 // take is what a write takes at the moment.
 func (o *Outbox) take(now time.Time) []queued {
+	if o.durability == Memory {
+		return nil
+	}
 	items := o.queue.items()
 	n, size := 0, int64(0)
 	for n < min(len(items), most) && (n == 0 || size+items[n].size() <= mostBytes) {
@@ -159,18 +176,19 @@ func (o *Outbox) take(now time.Time) []queued {
 // one transaction.
 func (o *Outbox) commit() {
 	o.mu.Lock()
-	if o.broken || !o.store.isOpen() {
+	if o.broken || o.damaged || !o.store.isOpen() {
 		o.mu.Unlock()
 		o.repair()
 		return
 	}
 	batch := append([]queued(nil), o.take(time.Now())...)
-	front := o.front
+	front, written := o.front, o.stored.written
 	o.mu.Unlock()
 
 	after, drops, err := o.store.commit(front, batch, o.limits, o.now())
 	if err != nil {
 		o.failed(err)
+		o.repair() // what it holds can still be read and sent
 		return
 	}
 	o.mu.Lock()
@@ -182,28 +200,24 @@ func (o *Outbox) commit() {
 		o.split = max(o.split, batch[n-1].Seq)
 		o.queue.pop(o.split)
 	}
-	o.stats.Written, o.stats.Syncs = after.written, o.stats.Syncs+1
-	if o.failing != nil {
-		o.log.Info("the outbox writes again")
-	}
+	o.stats.Written, o.stats.Syncs = o.stats.Written+after.written-written, o.stats.Syncs+1
+	again := o.failing != nil
 	o.failing, o.pause = nil, 0
 	ready := o.ready
 	o.mu.Unlock()
+	if again {
+		o.log.Info("the outbox writes again")
+	}
 	ready()
 }
 
 // failed notes that the disk refuses.
 func (o *Outbox) failed(err error) {
 	o.mu.Lock()
-	if errors.Is(err, errDamaged) {
-		o.broken = true
-		o.mu.Unlock()
-		o.log.Error("the outbox's file is damaged", "file", o.store.path, "err", err)
-		return
-	}
 	first := o.failing == nil
 	o.failing = err
-	o.pause = min(max(2*o.pause, retryLeast), retryMost)
+	o.broken = o.broken || errors.Is(err, errDamaged)
+	o.pause = min(max(2*o.pause, retryLeast), o.longest)
 	o.retry = time.Now().Add(o.pause)
 	ready := o.ready
 	o.mu.Unlock()
@@ -213,38 +227,40 @@ func (o *Outbox) failed(err error) {
 	ready() // what waited for the disk may be sent
 }
 
-// repair sets a damaged file aside and opens the next.
+// repair opens the file again, or, where it is damaged, a new one. What a damaged
+// file held is given up at once, so that it holds up nothing.
 func (o *Outbox) repair() {
 	o.mu.Lock()
-	broken := o.broken
-	lost := o.split - o.front
+	lost := uint64(0)
+	if o.broken {
+		lost = o.split - o.front
+		o.drop(o.split, DropDamaged)
+		o.broken, o.damaged = false, true
+	}
+	damaged := o.damaged
 	o.mu.Unlock()
+	if damaged && lost > 0 {
+		o.log.Error("the outbox's file is damaged and set aside; what waited in it is lost", "file", o.store.path, "aside", o.store.aside(), "events", lost)
+	}
 	var found stored
 	var err error
-	if broken {
-		if found, err = o.store.startAfresh(); err == nil {
-			o.log.Error("the outbox's damaged file is set aside", "aside", o.store.aside(), "events_lost", lost)
-		}
+	if damaged {
+		found, err = o.store.startAfresh()
 	} else {
 		found, err = o.store.open()
-		if errors.Is(err, errDamaged) {
-			found, err = o.store.startAfresh()
-		}
-	}
-	if err == nil && found.batches > 0 {
-		// Its numbers are those of messages that this process has given since.
-		err = fmt.Errorf("it couldn't be opened at the start and holds %d events of before: they are sent after the next start", found.last-found.front)
-		_ = o.store.close()
 	}
 	if err != nil {
 		o.failed(err)
 		return
 	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.drop(o.split, DropDamaged)
-	o.broken = false
-	o.stored, o.settled = stored{}, o.front
+	o.damaged = false
+	if damaged && o.front < unopened { // it is empty, and all numbers go on
+		found.front, found.last = o.front, o.front
+	}
+	o.mu.Unlock()
+	o.store.stored.front, o.store.stored.last = found.front, found.last
+	o.found(found)
 }
 
 // Close writes what is still in memory and closes the file. What couldn't be
@@ -264,10 +280,13 @@ func (o *Outbox) Close() error {
 	<-o.ended
 	for range 2 + memoryCount/most + memoryBytes/mostBytes*2 {
 		o.mu.Lock()
-		left, owed := o.queue.len(), o.stored.holds(o.front)
+		left, owed := len(o.take(time.Now())), o.stored.holds(o.front)
 		o.mu.Unlock()
 		if left == 0 && !owed {
 			break
+		}
+		if !o.store.isOpen() {
+			o.repair()
 		}
 		o.commit()
 		o.mu.Lock()
@@ -275,8 +294,15 @@ func (o *Outbox) Close() error {
 		left = o.queue.len()
 		o.mu.Unlock()
 		if err != nil {
-			return errors.Join(fmt.Errorf("%d events in memory are lost: %w", left, err), o.store.close())
+			if left > 0 {
+				err = fmt.Errorf("%d events in memory are lost: %w", left, err)
+			}
+			return errors.Join(err, o.store.close())
 		}
 	}
-	return o.store.close()
+	err := o.store.close()
+	if o.durability == Memory && err == nil && o.stored.batches == 0 && o.failing == nil {
+		err = os.Remove(o.store.path)
+	}
+	return err
 }

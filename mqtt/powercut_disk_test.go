@@ -25,6 +25,15 @@ type disk struct {
 	mu    sync.Mutex
 	done  []change
 	files int
+	ill   func() syscall.Errno // asked before writes and by syncs, which are done all the same; nil: healthy
+}
+
+// trouble is what is wrong at the moment.
+func (d *disk) trouble() syscall.Errno {
+	if d.ill == nil {
+		return 0
+	}
+	return d.ill()
 }
 
 // A change is one thing that happened to a disk.
@@ -128,7 +137,7 @@ func (d *diskDir) Unlink(_ context.Context, name string) syscall.Errno {
 
 func (d *diskDir) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno {
 	d.disk.note(change{kind: dirSynced, file: -1})
-	return 0
+	return d.disk.trouble()
 }
 
 func (f *diskFile) Open(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
@@ -143,6 +152,9 @@ func (f *diskFile) Read(_ context.Context, _ fusefs.FileHandle, b []byte, at int
 }
 
 func (f *diskFile) Write(_ context.Context, _ fusefs.FileHandle, b []byte, at int64) (uint32, syscall.Errno) {
+	if e := f.disk.trouble(); e != 0 {
+		return 0, e
+	}
 	b = bytes.Clone(b)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,7 +186,7 @@ func (f *diskFile) Setattr(ctx context.Context, h fusefs.FileHandle, in *fuse.Se
 
 func (f *diskFile) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno {
 	f.disk.note(change{kind: synced, file: f.id})
-	return 0
+	return f.disk.trouble() // what was written may be there all the same
 }
 
 // splice puts b at a place in data, with zeros where there was nothing before.

@@ -11,6 +11,7 @@ import (
 // binary again, which does one of these instead of the tests.
 var processes = map[string]func() error{
 	"writer":    beWriter,
+	"sufferer":  beSufferer,
 	"publisher": bePublisher,
 	"million":   beMillion,
 }
