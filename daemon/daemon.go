@@ -93,7 +93,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		}
 	}()
 	if len(cfg.Models) == 0 {
-		return nil, errors.New("the configuration has no model: add one under models")
+		return nil, errNoModel
 	}
 	if len(cfg.Cameras) == 0 {
 		d.log.Warn("the configuration has no camera: there is nothing to classify")

@@ -23,6 +23,9 @@ func (d *Daemon) newClient() error {
 		o.URL = d.broker.URL()
 	}
 	d.say = silent{}
+	for _, w := range d.cfg.Warnings() {
+		d.log.Warn(w)
+	}
 	if o.URL == "" {
 		d.log.Warn("mqtt.url is not set, so nothing is published")
 		return nil
