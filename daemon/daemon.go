@@ -248,8 +248,9 @@ func (d *Daemon) startMQTT(ctx context.Context) (stop func(patient bool)) {
 			return
 		}
 		if !d.client.Status().Connected {
-			s := d.client.Stats()
-			d.log.Warn("there is no broker to deliver to", "events", s.Queued, "kept", s.Durability != mqtt.Memory)
+			if s := d.client.Stats(); s.Queued > 0 {
+				d.log.Warn("there is no broker to deliver to", "events", s.Queued, "kept", s.Durability != mqtt.Memory)
+			}
 			return
 		}
 		quick, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin/2)
