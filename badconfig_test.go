@@ -30,7 +30,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		},
 		"a source that there isn't": {
 			"cameras: [{name: door, source: /dev/video0}]\n",
-			[]string{`:4:32: cameras[0].source: found "/dev/video0", wanted one that starts with v4l2:`},
+			[]string{`:4:32: cameras[0].source: "/dev/video0" has no kind: write file:PATH`},
 		},
 		"two faults": {
 			"colour: blue\nevents: {mode: often}\n",
@@ -64,6 +64,22 @@ func TestConfigurationThatIsNotThere(t *testing.T) {
 	unchanged(t, filepath.Dir(config))
 	for _, args := range [][]string{{"run"}, {"config", "check"}, {"release", "status"}} {
 		wantRefusal(t, command(t, append(args, "-c", config)...), 1, config, "no such file")
+	}
+}
+
+// What a daemon would find at its start is found without one too; the release may
+// still come.
+func TestCheckLooksAtWhatIsNamed(t *testing.T) {
+	t.Parallel()
+	config, _ := configured(t, "models: [{name: tiny, release: nothere}]\nmqtt: {url: mqtt://broker, embedded: '127.0.0.1:0'}\n")
+	unchanged(t, filepath.Dir(config))
+	o := command(t, "config", "check", "-c", config)
+	if o.status != 1 || o.stdout != "" {
+		t.Errorf("exit status %d: %s%s", o.status, o.stdout, o.stderr)
+	}
+	wantParts(t, o.stderr, config+":4:32: models[0].release: stat ", "warning: "+config+": mqtt.embedded: a broker listens at")
+	if o := command(t, "config", "show", "-c", config); o.status != 0 {
+		t.Errorf("it isn't shown: %s", o.stderr)
 	}
 }
 

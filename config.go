@@ -9,7 +9,7 @@ import (
 )
 
 type configCmd struct {
-	Check configCheckCmd `cmd:"" help:"Check a configuration: every fault with its line and column."`
+	Check configCheckCmd `cmd:"" help:"Check a configuration and the files that it names: every fault with its line and column."`
 	Show  configShowCmd  `cmd:"" help:"Show a configuration with defaults and environment, without secrets."`
 }
 
@@ -18,7 +18,11 @@ type configCheckCmd struct {
 }
 
 func (c *configCheckCmd) Run(a *app) error {
-	if _, err := daemon.LoadConfig(c.Config, os.Environ()); err != nil {
+	warnings, err := daemon.CheckConfig(c.Config, os.Environ())
+	for _, w := range warnings {
+		fmt.Fprintf(a.stderr, "sightd: warning: %s: %s\n", c.Config, w)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, "%s is a good configuration\n", c.Config)

@@ -21,7 +21,8 @@ import (
 )
 
 type doctorCmd struct {
-	Config  string `short:"c" type:"path" placeholder:"FILE" help:"A configuration: its state directory and its back end are looked at too."`
+	Config  string `short:"c" type:"path" placeholder:"FILE" help:"A configuration: its state directory, back end, releases, cameras and brokers are looked at too."`
+	Offline bool   `help:"Have no session with the brokers of the configuration."`
 	Backend string `enum:"auto,tensorrt,ort" default:"auto" help:"What is needed: with tensorrt its absence is a fault; the configuration's otherwise."`
 	JSON    bool   `name:"json" help:"One JSON document."`
 }
@@ -75,7 +76,9 @@ func (c *doctorCmd) Run(a *app) error {
 	d.tensorRT(cfg)
 	d.jetson()
 	d.machine(cfg)
-	d.mqtt(cfg)
+	d.models(cfg)
+	d.cameras(cfg)
+	d.mqtt(cfg, c.Offline)
 	if a.ctx.Err() != nil {
 		return a.ctx.Err()
 	}

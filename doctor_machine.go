@@ -100,7 +100,7 @@ const (
 // machine looks at what every machine has.
 func (d *doctor) machine(cfg *daemon.Config) {
 	d.stateDir(cfg)
-	d.clock()
+	d.clock(cfg)
 	m := memory()
 	found := fmt.Sprintf("%d MiB, %d available, %d of swap free", m["MemTotal"]>>10, m["MemAvailable"]>>10, m["SwapFree"]>>10)
 	if (m["MemAvailable"]+m["SwapFree"])<<10 < leastMemory {
@@ -141,19 +141,22 @@ func (d *doctor) stateDir(cfg *daemon.Config) {
 	}
 }
 
-// clock tells whether the clock was set: certificates and events need the time.
-func (d *doctor) clock() {
+// clock tells whether the clock was set: certificates, events and commands need the
+// time.
+func (d *doctor) clock(cfg *daemon.Config) {
 	now := time.Now()
 	found := now.Format(time.RFC3339)
 	const remedy = "set it: systemctl enable --now systemd-timesyncd, or another NTP client"
-	_, synchronised := os.Stat("/run/systemd/timesync/synchronized")
+	err := daemon.ClockSet()
 	switch {
 	case now.Year() < 2024:
 		d.add("clock", checkWarning, found+", which is before this program was made", remedy)
-	case synchronised == nil:
-		d.add("clock", checkOK, found+", set by systemd-timesyncd", "")
+	case err == nil:
+		d.add("clock", checkOK, found+", set by a time server", "")
+	case cfg != nil && len(cfg.MQTT.Commands) > 0:
+		d.add("clock", checkWarning, fmt.Sprintf("%s; no command over MQTT is obeyed before it is set: %v", found, err), remedy)
 	default:
-		d.add("clock", checkOK, found, "")
+		d.add("clock", checkOK, found+", which no time server is known to have set", "")
 	}
 }
 

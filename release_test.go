@@ -128,13 +128,13 @@ func TestInstallWhileADaemonStarts(t *testing.T) {
 
 func TestConfigCheckAndShow(t *testing.T) {
 	t.Parallel()
-	good, state := configured(t, "mqtt: {url: 'mqtt://me:s3cret@broker'}\n")
+	good, state := configured(t, "models: [{name: tiny}]\ncameras: [{name: door, source: 'rtsp://me:s3cret@camera'}]\n")
 	status, stdout, stderr := sightd(t, "config", "check", "-c", good)
 	if status != 0 || stdout != "" || !strings.HasSuffix(stderr, "is a good configuration\n") {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}
 	status, stdout, _ = sightd(t, "config", "show", "-c", good)
-	if status != 0 || !strings.Contains(stdout, "url: mqtt://me:***@broker\n") || !strings.Contains(stdout, "state_dir: "+state+"\n") {
+	if status != 0 || !strings.Contains(stdout, "source: rtsp://me:***@camera\n") || !strings.Contains(stdout, "state_dir: "+state+"\n") {
 		t.Errorf("status %d: %s", status, stdout)
 	}
 	status, stdout, _ = sightd(t, "config", "show", "--json", "-c", good)

@@ -30,6 +30,10 @@ const timesynced = "/run/systemd/timesync/synchronized"
 var errClock = errors.New("the kernel says that the clock isn't synchronised, so it may be that of another day: " +
 	"give chrony or systemd-timesyncd a time server, until timedatectl says \"System clock synchronized: yes\"")
 
+// ClockSet is nil where the machine's clock is set, and says why it may not be
+// otherwise.
+func ClockSet() error { return new(wallClock).set() }
+
 // set is nil where the clock is set. The kernel takes it for lost again some hours
 // after the last word of a time server (16 s of possible error, at 500 ppm); it is
 // good enough here, so once seen is enough.

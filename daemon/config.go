@@ -212,14 +212,10 @@ func DefaultConfig() *Config {
 	}
 }
 
-// Redacted is the configuration without what is secret: the passwords that
-// URLs hold.
+// Redacted is the configuration without what is secret: the passwords that the
+// URLs of cameras hold. Those of brokers may hold none.
 func (c *Config) Redacted() *Config {
 	shown := *c
-	shown.MQTT.URL = make(Brokers, len(c.MQTT.URL))
-	for i, u := range c.MQTT.URL {
-		shown.MQTT.URL[i] = strict.Mask(u)
-	}
 	shown.Cameras = make([]CameraConfig, len(c.Cameras))
 	for i, cam := range c.Cameras {
 		cam.Source = strict.Mask(cam.Source)

@@ -3,14 +3,15 @@ package daemon
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/sightd/sightd/camera"
 	"github.com/sightd/sightd/internal/strict"
+	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
 )
 
@@ -18,9 +19,7 @@ import (
 var cameraName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // reservedNames stand beside the cameras in the device's topics.
-var reservedNames = []string{"status", "health", "releases", "command"}
-
-var sourceSchemes = []string{"v4l2:", "csi:", "rtsp://", "rtsps://", "file:", "images:", "gst:", "test:"}
+var reservedNames = []string{"status", "health", "inbox", "releases", "command"}
 
 func (c *Config) validate(doc *strict.Document) {
 	if c.StateDir == "" {
@@ -95,11 +94,8 @@ func (c *Config) modelNames() string {
 }
 
 func (cam *CameraConfig) check(doc *strict.Document, at string) {
-	if !slices.ContainsFunc(sourceSchemes, func(s string) bool {
-		return strings.HasPrefix(cam.Source, s) && len(cam.Source) > len(s)
-	}) {
-		missingOr(doc, at+".source", strict.Mask(cam.Source), "one that starts with "+strings.Join(sourceSchemes, ", ")+
-			", and what follows it, such as v4l2:/dev/video0")
+	if err := camera.CheckSource(cam.Source); err != nil {
+		doc.Errorf(at+".source", "%s", strings.TrimPrefix(err.Error(), "source ")) // its place says so
 	}
 	between(doc, at+".width", cam.Width, 0, 16384)
 	between(doc, at+".height", cam.Height, 0, 16384)
@@ -137,55 +133,43 @@ func (c *Config) checkEvents(doc *strict.Document) {
 	}
 }
 
+// leastOutbox is the least that the outbox may be bounded to: some events of the
+// largest size, and what they cost in a file.
+const leastOutbox = 1_000_000
+
 func (c *Config) checkMQTT(doc *strict.Document) {
 	m := &c.MQTT
-	for i, raw := range m.URL {
-		at := "mqtt.url"
-		if len(m.URL) > 1 {
-			at = fmt.Sprintf("mqtt.url[%d]", i)
-		}
-		checkBroker(doc, at, raw)
-		if first := slices.Index(m.URL, raw); first < i {
-			doc.Errorf(at, "%q is mqtt.url[%d] already", strict.Mask(raw), first)
-		}
-	}
-	if len(m.URL) > maxBrokers {
-		doc.Errorf("mqtt.url", "found %d brokers, wanted at most %d", len(m.URL), maxBrokers)
-	}
-	if (m.CertFile == "") != (m.KeyFile == "") {
-		doc.Errorf("mqtt", "found only one of cert_file and key_file, wanted both or neither")
-	}
-	if m.Prefix == "" || strings.HasPrefix(m.Prefix, "$") {
+	if m.Prefix == "" {
 		doc.Errorf("mqtt.prefix", "found %q, wanted the first parts of all topics, such as sightd", m.Prefix)
-	} else {
-		for _, part := range strings.Split(m.Prefix, "/") {
-			checkTopicName(doc, "mqtt.prefix", part)
-		}
+	}
+	o := c.clientOptions()
+	for _, f := range o.Faults() {
+		doc.Errorf(f.Key, "%v", f.Err)
 	}
 	oneOf(doc, "mqtt.outbox.durability", m.Outbox.Durability, "always", "outage", "memory")
+	if m.Outbox.MaxBytes < leastOutbox {
+		doc.Errorf("mqtt.outbox.max_bytes", "found %d bytes, wanted 1MB or more: less holds no events", m.Outbox.MaxBytes)
+	}
 	for i, name := range m.Commands {
 		oneOf(doc, fmt.Sprintf("mqtt.commands[%d]", i), name, "snapshot", "rollback", "recalibrate-collect")
 	}
 	checkListen(doc, "mqtt.embedded", m.Embedded)
 }
 
-// maxBrokers is how many the MQTT client takes.
-const maxBrokers = 16
-
-func checkBroker(doc *strict.Document, at, raw string) {
-	u, err := url.Parse(raw)
+// clientOptions are those that an MQTT client gets of a daemon, as far as they are
+// to be checked: one for the embedded broker has a URL that is known only when
+// that has started, and where there is no broker the names matter alone.
+func (c *Config) clientOptions() mqtt.Options {
+	o := c.MQTTOptions()
+	const embedded = "mqtt://127.0.0.1"
 	switch {
-	case err != nil:
-		doc.Errorf(at, "found %q, wanted a URL such as mqtts://broker:8883", strict.Mask(raw))
-	case !slices.Contains([]string{"mqtt", "mqtts", "ws", "wss"}, u.Scheme):
-		doc.Errorf(at, "found the scheme %q, wanted mqtt, mqtts, ws or wss, such as mqtts://broker:8883", u.Scheme)
-	case u.Hostname() == "":
-		doc.Errorf(at, "found no host, wanted a URL such as mqtts://broker:8883")
-	case strings.Contains(u.Host, ","):
-		doc.Errorf(at, "found the host %q, wanted one host; each of several brokers is a whole URL", u.Host)
-	case u.Port() != "" && !isPort(u.Port(), 1):
-		doc.Errorf(at, "found port %s, wanted 1 to 65535", u.Port())
+	case o.URL != "":
+	case c.MQTT.Embedded != "":
+		o.URL = embedded
+	default:
+		o = mqtt.Options{URL: embedded, Prefix: o.Prefix, Device: o.Device}
 	}
+	return o
 }
 
 func (c *Config) checkReleases(doc *strict.Document) {
@@ -218,13 +202,6 @@ func (c *Config) checkReleases(doc *strict.Document) {
 		if !(budget.times == 0 || budget.times >= 1 && budget.times <= 1000) {
 			doc.Errorf("releases.proof."+budget.key, "found %v, wanted how many times as much as the serving release takes, from 1 to 1000, or 0 for any", budget.times)
 		}
-	}
-}
-
-// checkTopicName checks one level of a topic.
-func checkTopicName(doc *strict.Document, path, name string) {
-	if name == "" || len(name) > 128 || strings.ContainsAny(name, "/+#") || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		doc.Errorf(path, "found %q, wanted a name that can stand in a topic: not empty, without / + # and control characters", name)
 	}
 }
 

@@ -22,30 +22,38 @@ var otherVariables = []string{"SIGHTD_ONNXRUNTIME", "SIGHTD_TENSORRT", "SIGHTD_T
 // LoadConfig reads a configuration: defaults, the file over them, and the
 // variables of environ (NAME=VALUE) that start with SIGHTD_ over that, such as
 // SIGHTD_MQTT_URL. Names are filled in, relative paths resolved, and everything
-// checked; the error lists every fault with its line and column.
+// checked but the files that it names; the error lists every fault with its line
+// and column.
 func LoadConfig(path string, environ []string) (*Config, error) {
+	c, doc, err := loadConfig(path, environ)
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func loadConfig(path string, environ []string) (*Config, *strict.Document, error) {
 	data, err := strict.ReadFile(path, maxConfig)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c, doc, err := parseConfig(path, data, environ)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	device, err := thisMachine.expand(c.Device)
 	if err != nil {
 		doc.Errorf("device", "%v", err)
 	} else {
 		c.Device = device
-		checkTopicName(doc, "device", device)
 	}
 	c.validate(doc)
-	if err := doc.Err(); err != nil {
-		return nil, err
-	}
 	c.credentials(environ)
 	c.resolve(filepath.Dir(path))
-	return c, nil
+	return c, doc, nil
 }
 
 // parseConfig reads what is written, over the defaults. Faults of single keys
@@ -61,14 +69,15 @@ func parseConfig(name string, data []byte, environ []string) (*Config, *strict.D
 	return c, doc, nil
 }
 
+const credentialsVariable = "CREDENTIALS_DIRECTORY="
+
 // credentials finds the secrets that systemd hands over: a name without a slash
 // is that of a credential of the service (LoadCredential=) where it has one
 // with it.
 func (c *Config) credentials(environ []string) {
-	const variable = "CREDENTIALS_DIRECTORY="
 	dir := ""
 	for _, entry := range environ {
-		if d, ok := strings.CutPrefix(entry, variable); ok {
+		if d, ok := strings.CutPrefix(entry, credentialsVariable); ok {
 			dir = d
 		}
 	}

@@ -93,7 +93,7 @@ func New(cfg *Config, o Options) (_ *Daemon, err error) {
 		}
 	}()
 	if len(cfg.Models) == 0 {
-		return nil, errors.New("the configuration has no model: add one under models")
+		return nil, errNoModel
 	}
 	if len(cfg.Cameras) == 0 {
 		d.log.Warn("the configuration has no camera: there is nothing to classify")
@@ -248,8 +248,9 @@ func (d *Daemon) startMQTT(ctx context.Context) (stop func(patient bool)) {
 			return
 		}
 		if !d.client.Status().Connected {
-			s := d.client.Stats()
-			d.log.Warn("there is no broker to deliver to", "events", s.Queued, "kept", s.Durability != mqtt.Memory)
+			if s := d.client.Stats(); s.Queued > 0 {
+				d.log.Warn("there is no broker to deliver to", "events", s.Queued, "kept", s.Durability != mqtt.Memory)
+			}
 			return
 		}
 		quick, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin/2)

@@ -23,12 +23,18 @@ func (d *Daemon) newClient() error {
 		o.URL = d.broker.URL()
 	}
 	d.say = silent{}
+	for _, w := range d.cfg.Warnings() {
+		d.log.Warn(w)
+	}
 	if o.URL == "" {
 		d.log.Warn("mqtt.url is not set, so nothing is published")
 		return nil
 	}
 	o.Log = d.log
 	o.Commands, o.CommandDir, o.Clock = d.commands(), d.commandDir(), d.clockSet
+	if w := d.unheeded(); w != "" {
+		d.log.Warn(w)
+	}
 	var err error
 	if d.outbox, err = d.openOutbox(); err != nil {
 		return err
@@ -40,6 +46,18 @@ func (d *Daemon) newClient() error {
 	}
 	d.client, d.say = client, client
 	return nil
+}
+
+// unheeded says why no command is obeyed that the configuration allows; empty: they
+// are.
+func (d *Daemon) unheeded() string {
+	if len(d.cfg.MQTT.Commands) == 0 {
+		return ""
+	}
+	if err := d.clockSet(); err != nil {
+		return fmt.Sprintf("mqtt.commands: none is obeyed until the clock is set: %v", err)
+	}
+	return ""
 }
 
 // MQTTOptions are the brokers of the configuration, and how this device is known
@@ -144,6 +162,9 @@ func (d *Daemon) Status() Status {
 		}
 		if len(d.cfg.MQTT.Commands) > 0 {
 			s.MQTT.Commands = &m.Commands
+			if w := d.unheeded(); w != "" {
+				s.MQTT.Warnings = append(s.MQTT.Warnings, w)
+			}
 		}
 	}
 	if d.inbox != nil {

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,7 +19,7 @@ const maxPayload = 128 << 10
 // Options say where the broker is and who this device is.
 type Options struct {
 	// URL is mqtt://HOST, mqtts://, ws:// or wss://, with port or the usual one
-	// (1883, 8883, 80, 443). tcp, ssl and tls are taken as other names.
+	// (1883, 8883, 80, 443).
 	URL string
 	// Others are brokers, written likewise, that are tried in turn with URL where
 	// there is no session with it. They have to share what they are told: to
@@ -81,6 +82,7 @@ type Client struct {
 	opts    Options
 	targets []target // at least one
 	id      string
+	trial   bool // it says nothing, at its end neither
 	log     *slog.Logger
 	timing  timing
 	dialer  dialer
@@ -149,22 +151,11 @@ var defaultTiming = timing{
 // New checks the options and reads the files that they name. It connects
 // nothing.
 func New(o Options) (*Client, error) {
-	if o.Prefix == "" {
-		o.Prefix = defaultPrefix
-	}
-	if err := checkPrefix(o.Prefix); err != nil {
-		return nil, fmt.Errorf("mqtt.%w", err)
-	}
-	if err := CheckName(o.Device); err != nil {
-		return nil, fmt.Errorf("device: %w", err)
-	}
-	targets, err := o.targets()
+	targets, err := o.check()
 	if err != nil {
 		return nil, err
 	}
-	if err := o.readFiles(targets); err != nil {
-		return nil, err
-	}
+	o.Prefix = o.prefix()
 	if o.Outbox == nil {
 		o.Outbox = NewOutbox(Limits{})
 	}
@@ -193,6 +184,8 @@ func New(o Options) (*Client, error) {
 	}
 	return c, nil
 }
+
+func (o *Options) prefix() string { return cmp.Or(o.Prefix, defaultPrefix) }
 
 // clientID has no slash: mosquitto refuses those where its access list speaks
 // of client ids.

@@ -203,10 +203,10 @@ func TestListsOfBrokersThatAreRefused(t *testing.T) {
 		many[i] = fmt.Sprint("mqtt://b", i)
 	}
 	for want, o := range map[string]Options{
-		"broker 2 of the list: mqtt.url: scheme": {URL: "mqtt://a", Others: []string{"http://b"}},
-		"brokers 1 and 2 of the list are the":    {URL: "mqtt://a", Others: []string{"tcp://a:1883"}},
-		"at most 16":                             {URL: "mqtt://a", Others: many},
-		"mqtt.url has mqtt, want mqtts":          {URL: "mqtts://a", Others: []string{"mqtt://a"}, CAFile: "ca.pem"},
+		"mqtt.url[1]: scheme": {URL: "mqtt://a", Others: []string{"http://b"}},
+		"mqtt.url[1]: the same as mqtt.url[0], mqtt://a:1883": {URL: "mqtt://a", Others: []string{"mqtt://a:1883"}},
+		"at most 16":                    {URL: "mqtt://a", Others: many},
+		"mqtt.url has mqtt, want mqtts": {URL: "mqtts://a", Others: []string{"mqtt://a"}, CAFile: "ca.pem"},
 	} {
 		o.Device = "d"
 		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {

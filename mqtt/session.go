@@ -101,7 +101,9 @@ func (c *Client) connect(ctx context.Context, t target) (*session, *failure) {
 	o.SetWriteTimeout(c.timing.write)
 	o.SetKeepAlive(c.timing.keepAlive)
 	o.SetPingTimeout(c.timing.ping)
-	o.SetWill(c.Topic(TopicStatus), Offline, 1, true)
+	if !c.trial {
+		o.SetWill(c.Topic(TopicStatus), Offline, 1, true)
+	}
 	o.SetConnectionLostHandler(func(_ paho.Client, err error) {
 		if strings.Contains(err.Error(), "pingresp") {
 			err = errNoPing

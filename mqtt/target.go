@@ -17,24 +17,14 @@ type target struct {
 	path   string // of ws and wss, with the query
 }
 
-var schemes = map[string]struct {
-	name string
-	port int
-}{
-	"mqtt":  {"mqtt", 1883},
-	"tcp":   {"mqtt", 1883},
-	"mqtts": {"mqtts", 8883},
-	"ssl":   {"mqtts", 8883},
-	"tls":   {"mqtts", 8883},
-	"ws":    {"ws", 80},
-	"wss":   {"wss", 443},
-}
+// schemes have these ports where a URL names none.
+var schemes = map[string]int{"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
-// parseTarget reads mqtt.url. Its errors don't repeat the URL: it may hold a
-// password.
+// parseTarget reads a URL. Its errors don't repeat it, since it may hold a
+// password, and leave it to the caller to say where it stands.
 func parseTarget(raw string) (target, error) {
 	if raw == "" {
-		return target{}, errors.New("mqtt.url is empty: want something like mqtt://broker:1883")
+		return target{}, errors.New("is empty: want something like mqtt://broker:1883")
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -42,31 +32,33 @@ func parseTarget(raw string) (target, error) {
 		if errors.As(err, &e) {
 			err = e.Err
 		}
-		return target{}, fmt.Errorf("mqtt.url: %w; want something like mqtt://broker:1883", err)
+		return target{}, fmt.Errorf("%w; want something like mqtt://broker:1883", err)
 	}
-	s, ok := schemes[u.Scheme]
+	port, ok := schemes[u.Scheme]
 	if !ok {
-		return target{}, fmt.Errorf("mqtt.url: scheme %q: want mqtt, mqtts, ws or wss, as in mqtt://broker:1883", u.Scheme)
+		return target{}, fmt.Errorf("scheme %q: want mqtt, mqtts, ws or wss, as in mqtt://broker:1883", u.Scheme)
 	}
-	t := target{scheme: s.name, host: u.Hostname(), port: s.port}
+	t := target{scheme: u.Scheme, host: u.Hostname(), port: port}
 	switch {
 	case u.User != nil:
-		return target{}, errors.New("mqtt.url holds a user name or password: put them in mqtt.username and mqtt.password_file")
+		return target{}, errors.New("it holds a user name or password: put them in mqtt.username and mqtt.password_file")
 	case t.host == "":
-		return target{}, fmt.Errorf("mqtt.url has no host: want something like %s://broker", u.Scheme)
+		return target{}, fmt.Errorf("no host: want something like %s://broker", u.Scheme)
+	case strings.Contains(t.host, ","):
+		return target{}, fmt.Errorf("host %q: want one host; each of several brokers is a whole URL", t.host)
 	case u.Fragment != "":
-		return target{}, errors.New("mqtt.url has a #fragment: leave it out")
+		return target{}, errors.New("it has a #fragment: leave it out")
 	}
 	if p := u.Port(); p != "" {
 		t.port, err = strconv.Atoi(p)
 		if err != nil || t.port < 1 || t.port > 65535 {
-			return target{}, fmt.Errorf("mqtt.url: port %q: want 1 to 65535", p)
+			return target{}, fmt.Errorf("port %q: want 1 to 65535", p)
 		}
 	}
 	if strings.HasPrefix(t.scheme, "ws") {
 		t.path = u.RequestURI()
 	} else if u.Path != "" && u.Path != "/" || u.RawQuery != "" {
-		return target{}, fmt.Errorf("mqtt.url: a path or query means nothing to %s: leave it out, or use ws or wss", u.Scheme)
+		return target{}, fmt.Errorf("a path or query means nothing to %s: leave it out, or use ws or wss", u.Scheme)
 	}
 	return t, nil
 }

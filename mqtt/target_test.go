@@ -11,11 +11,11 @@ func TestURLs(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		"mqtt://broker":              "mqtt://broker:1883",
-		"tcp://broker:99":            "mqtt://broker:99",
+		"mqtt://broker:99":           "mqtt://broker:99",
 		"MQTT://broker/":             "mqtt://broker:1883",
 		"mqtts://broker":             "mqtts://broker:8883",
-		"ssl://10.0.0.1":             "mqtts://10.0.0.1:8883",
-		"tls://[::1]:8884":           "mqtts://[::1]:8884",
+		"mqtts://10.0.0.1":           "mqtts://10.0.0.1:8883",
+		"mqtts://[::1]:8884":         "mqtts://[::1]:8884",
 		"ws://broker":                "ws://broker:80",
 		"wss://broker/mqtt?token=s3": "wss://broker:443",
 	} {
@@ -36,13 +36,15 @@ func TestURLs(t *testing.T) {
 		"mqtt://:1883":              "no host",
 		"mqtt://broker:0":           "want 1 to 65535",
 		"mqtt://broker:65536":       "want 1 to 65535",
-		"mqtt://broker:x":           "mqtt.url",
+		"mqtt://broker:x":           "invalid port",
 		"mqtt://u:hunter2@broker":   "mqtt.password_file",
-		"mqtt://u:hunter2@broker:x": "mqtt.url",
+		"mqtt://u:hunter2@broker:x": "invalid port",
 		"mqtt://broker/topic":       "path or query",
 		"mqtt://broker?x=1":         "path or query",
 		"ws://broker/#a":            "#fragment",
-		"mqtt://bro ker":            "mqtt.url",
+		"mqtt://bro ker":            "invalid character",
+		"mqtt://a,b":                "want one host",
+		"tcp://broker":              "want mqtt, mqtts, ws or wss",
 	} {
 		_, err := parseTarget(raw)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -84,14 +84,14 @@ func CheckCamera(name string) error {
 // checkPrefix is CheckName for one or several levels.
 func checkPrefix(prefix string) error {
 	if strings.HasPrefix(prefix, "$") {
-		return fmt.Errorf("prefix %q: topics that start with $ belong to the broker", prefix)
+		return fmt.Errorf("%q: topics that start with $ belong to the broker: want another first character", prefix)
 	}
 	if len(prefix) > maxName {
-		return fmt.Errorf("prefix of %d bytes: at most %d", len(prefix), maxName)
+		return fmt.Errorf("%d bytes: at most %d", len(prefix), maxName)
 	}
 	for level := range strings.SplitSeq(prefix, "/") {
 		if err := checkLevel(level); err != nil {
-			return fmt.Errorf("prefix %q: %w", prefix, err)
+			return fmt.Errorf("%q: %w", prefix, err)
 		}
 	}
 	return nil

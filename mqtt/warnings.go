@@ -14,11 +14,7 @@ import (
 // needs somebody's hand: secrets that everybody can read, certificates that
 // end soon.
 func (o *Options) Check() (warnings []string, err error) {
-	targets, err := o.targets()
-	if err == nil {
-		err = o.readFiles(targets)
-	}
-	if err != nil {
+	if _, err := o.check(); err != nil {
 		return nil, err
 	}
 	for _, w := range o.warnings(time.Now()) {

@@ -75,11 +75,11 @@ func TestWarningsAboutFiles(t *testing.T) {
 			t.Errorf("%v before its end, it is said %q", left, words)
 		}
 	}
-	missing := Options{URL: "mqtt://b", Username: "u", PasswordFile: filepath.Join(t.TempDir(), "missing")}
+	missing := Options{URL: "mqtt://b", Device: "d", Username: "u", PasswordFile: filepath.Join(t.TempDir(), "missing")}
 	if _, err := missing.Check(); err == nil || !strings.Contains(err.Error(), "mqtt.password_file: open "+missing.PasswordFile) {
 		t.Errorf("a missing file is %v", err)
 	}
-	broken := Options{URL: "nonsense"}
+	broken := Options{URL: "nonsense", Device: "d"}
 	if _, err := broken.Check(); err == nil {
 		t.Error("a URL that is none has no error")
 	}
