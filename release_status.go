@@ -39,6 +39,9 @@ func (c *releaseStatusCmd) Run(a *app) error {
 	if err := writeDrops(a.stdout, running); err != nil {
 		return err
 	}
+	if running == nil {
+		fmt.Fprintln(a.stderr, "sightd doesn't run here: SERVES is what its next start begins with")
+	}
 	return status.Damaged()
 }
 
