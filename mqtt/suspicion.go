@@ -19,6 +19,9 @@ import (
 // An outage isn't taken for that: time-outs don't count, nor do attempts without
 // a session, nor sessions in which nothing was acknowledged, and it would have to
 // hit the same message each time in the moment between sending and PUBACK.
+//
+// Nor is a link that flaps: once a window of events is acknowledged without a session
+// that brought none, the ends before are forgotten.
 const (
 	suspectAfter = 3
 	refusedAfter = 3
@@ -26,11 +29,12 @@ const (
 
 // suspicion is which message the broker may be ending its sessions for.
 type suspicion struct {
-	ends    int // sessions in a row that the broker ended with something unacknowledged
-	careful int // events that are still to be sent one at a time
-	who     suspect
-	alone   int       // sessions in a row that it ended with who alone on its way
-	since   time.Time // the first of them
+	ends   int // sessions in a row that the broker ended with something unacknowledged
+	trust  int // events that are still to be acknowledged until they are forgotten
+	landed int // events that were acknowledged in this session
+	who    suspect
+	alone  int       // sessions in a row that it ended with who alone on its way
+	since  time.Time // the first of them
 }
 
 // A suspect is an event by its Seq, or the state of a topic.
@@ -48,19 +52,25 @@ func (f *flight) suspect() suspect {
 
 // room is how many messages may be on their way at once.
 func (x *suspicion) room() int {
-	if x.careful > 0 {
+	if x.ends >= suspectAfter {
 		return 1
 	}
 	return window
 }
 
-// landed is told of every message that is acknowledged.
-func (x *suspicion) landed(f *flight) {
+// took is told of every message that is acknowledged.
+func (x *suspicion) took(f *flight) {
 	if f.suspect() == x.who {
 		x.who, x.alone = suspect{}, 0
 	}
-	if f.event != 0 && x.careful > 0 {
-		x.careful--
+	if f.event == 0 {
+		return
+	}
+	x.landed++
+	if x.trust > 0 {
+		if x.trust--; x.trust == 0 {
+			x.ends = 0
+		}
 	}
 }
 
@@ -71,16 +81,16 @@ func (x *suspicion) quiet() { *x = suspicion{} }
 // first, and whether the broker had acknowledged something in it. It tells
 // whether that one message may be why, and whether it is now to be given up.
 func (x *suspicion) ended(err error, flights []flight, proven bool, now time.Time, least time.Duration) (maybe, refused bool) {
+	landed := x.landed
+	x.landed = 0
 	if !isClosed(err) || len(flights) == 0 {
 		return false, false
 	}
-	x.ends++
-	if x.ends < suspectAfter {
-		return false, false
+	if x.ends == 0 || landed == 0 {
+		x.trust = window
 	}
-	first := x.careful == 0
-	x.careful = window
-	if first || len(flights) > 1 || !proven {
+	x.ends++
+	if x.ends <= suspectAfter || len(flights) > 1 || !proven { // the window was whole up to here
 		return false, false
 	}
 	if who := flights[0].suspect(); who != x.who || x.alone == 0 {

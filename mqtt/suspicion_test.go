@@ -271,7 +271,7 @@ func TestSuspicion(t *testing.T) {
 	}
 	want(true, false)
 	want(true, false)
-	x.landed(&flight{event: 7}) // it was taken after all
+	x.took(&flight{event: 7}) // it was taken after all
 	want(true, false)
 	end(closed, []flight{{event: 9}}, true)
 	want(true, false)
@@ -282,9 +282,48 @@ func TestSuspicion(t *testing.T) {
 		if x.room() != 1 {
 			t.Error("it isn't careful any more")
 		}
-		x.landed(&flight{event: 10})
+		x.took(&flight{event: 10})
 	}
 	if x.room() != window {
 		t.Error("it is careful for ever")
+	}
+}
+
+// Sessions are short, and in each of them a part of what waits is acknowledged: that is a
+// link that flaps, and no message is to blame.
+func TestALinkThatFlapsIsNotCarefulForEver(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	closed := fmt.Errorf("read: %w", io.EOF)
+	var x suspicion
+	seq := uint64(0)
+	session := func(acked int) {
+		t.Helper()
+		for range acked {
+			seq++
+			x.took(&flight{event: seq})
+		}
+		now = now.Add(10 * time.Second)
+		if _, refused := x.ended(closed, []flight{{event: seq + 1}}, true, now, 25*time.Second); refused {
+			t.Errorf("event %d is given up", seq+1)
+		}
+	}
+	for range 20 {
+		session(5000)
+		if x.room() != window {
+			t.Fatal("it is careful though each session brings more than a window")
+		}
+	}
+	for range suspectAfter {
+		session(0)
+	}
+	if x.room() != 1 {
+		t.Fatal("it isn't careful though three sessions brought nothing")
+	}
+	for range window/50 + 1 { // one at a time, as many as 200 ms to and fro allow
+		session(50)
+	}
+	if x.room() != window {
+		t.Error("it is careful still, though a window of events was acknowledged since")
 	}
 }
