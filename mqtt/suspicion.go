@@ -20,7 +20,12 @@ import (
 // a session, nor sessions in which nothing was acknowledged, and it would have to
 // hit the same message each time in the moment between sending and PUBACK.
 //
-// Nor is a link that flaps: once a window of events is acknowledged without a session
+// A broker that takes states alone, as with a full disk or a quota that is used up, ends
+// the session at each event, whatever it is. One event can't be told from it, several
+// can: for each that was given up since the last one that was acknowledged, the next has
+// to be refused for twice as long, up to refusedFor.
+//
+// Nor is a link that flaps taken for a refusal: once a window of events is acknowledged without a session
 // that brought none, the ends before are forgotten.
 const (
 	suspectAfter = 3
@@ -35,6 +40,7 @@ type suspicion struct {
 	who    suspect
 	alone  int       // sessions in a row that it ended with who alone on its way
 	since  time.Time // the first of them
+	vain   int       // events given up since one was acknowledged
 }
 
 // A suspect is an event by its Seq, or the state of a topic.
@@ -67,6 +73,7 @@ func (x *suspicion) took(f *flight) {
 		return
 	}
 	x.landed++
+	x.vain = 0
 	if x.trust > 0 {
 		if x.trust--; x.trust == 0 {
 			x.ends = 0
@@ -74,8 +81,9 @@ func (x *suspicion) took(f *flight) {
 	}
 }
 
-// quiet is told when the broker has everything, and of sessions that held.
-func (x *suspicion) quiet() { *x = suspicion{} }
+// quiet is told when the broker has everything, and of sessions that held. Neither tells
+// whether it takes events.
+func (x *suspicion) quiet() { *x = suspicion{vain: x.vain} }
 
 // ended is told of a session's end with what was on its way then, the oldest
 // first, and whether the broker had acknowledged something in it. It tells
@@ -97,8 +105,15 @@ func (x *suspicion) ended(err error, flights []flight, proven bool, now time.Tim
 		x.who, x.alone, x.since = who, 0, now
 	}
 	x.alone++
+	event := x.who.event != 0
+	if event {
+		least = min(least<<min(x.vain, 16), max(least, refusedFor))
+	}
 	if x.alone < refusedAfter || now.Sub(x.since) < least {
 		return true, false
+	}
+	if event {
+		x.vain++
 	}
 	x.who, x.alone = suspect{}, 0
 	return true, true

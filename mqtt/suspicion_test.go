@@ -327,3 +327,34 @@ func TestALinkThatFlapsIsNotCarefulForEver(t *testing.T) {
 		t.Error("it is careful still, though a window of events was acknowledged since")
 	}
 }
+
+// A broker whose disk is full takes states, and closes at each event.
+func TestABrokerThatTakesNoEventAtAllLosesFewOfThem(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	closed := fmt.Errorf("read: %w", io.EOF)
+	var x suspicion
+	given := uint64(0)
+	outage := func(d time.Duration) (lost int) {
+		for end := now.Add(d); now.Before(end); {
+			now = now.Add(10 * time.Second)
+			x.took(&flight{state: stateFlight{state: &state{topic: TopicStatus}}})
+			if _, refused := x.ended(closed, []flight{{event: given + 1}}, true, now, 30*time.Second); refused {
+				given++
+				lost++
+			}
+		}
+		return lost
+	}
+	if lost := outage(time.Minute + 30*time.Second); lost != 1 {
+		t.Errorf("%d events are given up within a minute, want one, as if it were to blame", lost)
+	}
+	if lost := outage(24 * time.Hour); lost < 24 || lost > 32 {
+		t.Errorf("%d events are given up in a day, want few more than one an hour", lost)
+	}
+	given++
+	x.took(&flight{event: given})
+	if lost := outage(time.Minute + 30*time.Second); lost != 1 {
+		t.Errorf("%d events are given up after it took one, want one", lost)
+	}
+}
