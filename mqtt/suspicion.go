@@ -23,7 +23,7 @@ import (
 // A broker that takes states alone, as with a full disk or a quota that is used up, ends
 // the session at each event, whatever it is. One event can't be told from it, several
 // can: for each that was given up since the last one that was acknowledged, the next has
-// to be refused for twice as long, up to refusedFor.
+// to be refused for twice as long, up to an hour.
 //
 // Nor is a link that flaps taken for a refusal: once a window of events is acknowledged without a session
 // that brought none, the ends before are forgotten.
@@ -107,7 +107,7 @@ func (x *suspicion) ended(err error, flights []flight, proven bool, now time.Tim
 	x.alone++
 	event := x.who.event != 0
 	if event {
-		least = min(least<<min(x.vain, 16), max(least, refusedFor))
+		least = min(least<<min(x.vain, 16), max(least, time.Hour))
 	}
 	if x.alone < refusedAfter || now.Sub(x.since) < least {
 		return true, false
@@ -135,7 +135,7 @@ func (s *session) judge(err error) string {
 	if f.event != 0 {
 		c.outbox.GiveUp(f.event, DropRefused)
 	} else {
-		c.states.refuse(f.state, time.Now().Add(refusedFor))
+		c.states.refuse(f.state)
 		c.mu.Lock()
 		c.counted.StatesRefused++
 		c.mu.Unlock()
@@ -145,7 +145,3 @@ func (s *session) judge(err error) string {
 	c.delivered()
 	return words
 }
-
-// refusedFor is how long a state's topic isn't tried any more after the broker
-// has refused it.
-const refusedFor = time.Hour
