@@ -118,6 +118,7 @@ type commands struct {
 	kept    *kept
 	clock   func() error
 	limiter *rate.Limiter
+	ignored *rate.Limiter // of the log's lines about what isn't answered
 	queue   chan asked
 	stir    func() // there is a reply to send
 
@@ -146,6 +147,7 @@ func newCommands(o Options, stir func()) (*commands, error) {
 		all: o.Commands, log: o.Log, clock: o.Clock, stir: stir,
 		kept:    newKept(o.CommandDir, o.Log),
 		limiter: rate.NewLimiter(rate.Every(commandRate), burst),
+		ignored: rate.NewLimiter(rate.Every(commandRate), burst),
 		queue:   make(chan asked, maxWaiting),
 		stats:   CommandStats{Refused: map[string]uint64{}},
 	}
@@ -235,7 +237,7 @@ func (c *commands) slow(name string) {
 // ignore counts what gets no reply, and logs it while there is not much of it.
 func (c *commands) ignore(name, code, why string) {
 	c.count(code)
-	if c.limiter.Allow() {
+	if c.ignored.Allow() { // with a limit of its own: it keeps no command from being obeyed
 		c.log.Warn("command ignored", "command", name, "code", code, "err", why)
 	}
 }

@@ -296,6 +296,20 @@ func TestWhatWasNotSubscribedToIsCounted(t *testing.T) {
 	}
 }
 
+func TestWhatIsIgnoredKeepsNoCommandFromBeingObeyed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.c.commands.limiter = rate.NewLimiter(rate.Every(commandRate), burst)
+	for range 10 * burst {
+		b.c.skipped("sightd/dev1/command/other", false, 1<<20)
+		b.c.commands.arrive("echo", true, 1, []byte("x"))
+	}
+	b.send(saying("a", "hello"))
+	if r := b.replies(1)[0]; !r.OK {
+		t.Errorf("reply %+v", r)
+	}
+}
+
 // Ten thousand at once: it is done once, the replies are bounded, and events
 // come through meanwhile.
 func TestACommandRepeatedTenThousandTimes(t *testing.T) {
