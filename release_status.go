@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/release"
 )
 
@@ -142,7 +143,8 @@ func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status)
 	return w.Flush()
 }
 
+// firstLine is what of a text of somebody else's making goes into a line on a terminal.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	return line
+	return strict.Printable(line)
 }

@@ -237,6 +237,7 @@ func TestARollBackOverMQTT(t *testing.T) {
 	t.Parallel()
 	c := newCommander(t, func(c *Config, _ *scripted) { c.Releases.Probation = seconds(3600) })
 	c.refused("rollback", `"model":"lite0"`, mqtt.RefusedInvalid, "release: missing")
+	c.refused("rollback", `"model":"lite0","release":1,"reason":"a\u001b[2Jb"`, mqtt.RefusedInvalid, "reason: the control character U+001B at byte 2")
 	c.refused("rollback", `"release":2`, mqtt.RefusedInvalid, "model: missing")
 	c.refused("rollback", `"model":"other","release":2`, string(release.UnknownModel), "no model other")
 	c.refused("rollback", `"model":"lite0","release":1`, noWayBack, "factory release")

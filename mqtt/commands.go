@@ -219,6 +219,9 @@ func checkID(id string) error {
 	case len(id) > maxID:
 		return fmt.Errorf("%d bytes: wanted at most %d", len(id), maxID)
 	}
+	if err := strict.Plain(id); err != nil { // it comes to be shown on terminals
+		return fmt.Errorf("%w: wanted a text on one line, such as a UUID", err)
+	}
 	return nil
 }
 

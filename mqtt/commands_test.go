@@ -193,6 +193,7 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		{"without an id", fmt.Sprintf(`{"expires":%q}`, soon()), "", RefusedInvalid, "id: missing"},
 		{"a number as id", fmt.Sprintf(`{"id":7,"expires":%q}`, soon()), "", RefusedInvalid, "wanted text"},
 		{"a long id", saying(strings.Repeat("i", 200), ""), "", RefusedInvalid, "200 bytes"},
+		{"an id that moves the cursor", strings.ReplaceAll(saying("ESC[2J", ""), "ESC", `\u001b`), "", RefusedInvalid, "U+001B"},
 		{"without expires", `{"id":"x1","say":"hello"}`, "x1", RefusedInvalid, "expires: missing"},
 		{"another form of time", `{"id":"x2","expires":"tomorrow"}`, "x2", RefusedInvalid, "2026-"},
 		{"an unknown key", fmt.Sprintf(`{"id":"x3","expires":%q,"sya":""}`, soon()), "x3", RefusedInvalid, `did you mean "say"`},
