@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -97,7 +96,7 @@ func (k *keeper) schedule(a *attempt) {
 func (k *keeper) run(ctx context.Context) {
 	defer close(k.u.kept)
 	defer k.stop()
-	check := time.NewTicker(cmp.Or(k.u.pace.check, usualChecks))
+	check := time.NewTicker(k.checks())
 	defer check.Stop()
 	for ctx.Err() == nil {
 		if k.work == nil {
