@@ -224,7 +224,7 @@ func (e *Entry) reject(code Code, reason string) {
 // the factory release: it returns that. One whose files are damaged is passed over, which
 // the reason then says. Where there is none, nothing changes but that the
 // release is marked as degraded, and the error is a [*NoWayBack]. After an [*Unnoted]
-// it is left too.
+// it is left too; where the error is both, it is marked and the disk takes no note of that.
 func (s *Store) RollBack(name string, id ID, factory int, code Code, reason string) (to Entry, err error) {
 	back, damaged := false, ""
 	err = s.rule(name, id, func(m *modelState, e *Entry) error {
@@ -239,7 +239,7 @@ func (s *Store) RollBack(name string, id ID, factory int, code Code, reason stri
 	})
 	var unnoted *Unnoted
 	if !back && (err == nil || errors.As(err, &unnoted)) {
-		err = &NoWayBack{Name: name, ID: id, Damaged: damaged}
+		err = errors.Join(err, &NoWayBack{Name: name, ID: id, Damaged: damaged})
 	}
 	return to, err
 }

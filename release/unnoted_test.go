@@ -129,3 +129,31 @@ func TestARollBackPassesOverWhatIsDamaged(t *testing.T) {
 		})
 	}
 }
+
+// Where there is none to go back to and no room to note that, both are said.
+func TestNoWayBackOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 0)
+	s.installs(2)
+	s.serves(2)
+	tree := durabletest.NewTree(t, s.dir)
+	s.tree = tree
+	tree.Fail = func(op, _ string) error {
+		if op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	_, err := s.RollBack("tiny", id(2), 0, Crashed, "why")
+	var unnoted *Unnoted
+	var none *NoWayBack
+	if !errors.As(err, &unnoted) || !errors.As(err, &none) {
+		t.Errorf("error %v, want what couldn't be noted and that it stays", err)
+	}
+	if all, _ := s.List("tiny"); !all[0].Degraded || all[0].Code != Crashed {
+		t.Errorf("%+v", all)
+	}
+	if _, err := s.RollBack("tiny", id(2), 0, ByHand, ""); !errors.As(err, &none) || errors.As(err, &unnoted) {
+		t.Errorf("by hand: %v, want that it stays alone: there is nothing to note", err)
+	}
+}
