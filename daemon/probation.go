@@ -259,7 +259,12 @@ func (u *unit) leave(ctx context.Context, id release.ID, reason string) error {
 	o := order{func(k *keeper) error { return k.leave(id, reason) }, make(chan error, 1)}
 	select {
 	case u.orders <- o:
-		return <-o.done
+		select {
+		case err := <-o.done:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("model %s: the roll-back goes on, and what came of it isn't known yet: %w", u.name, ctx.Err())
+		}
 	case <-u.kept:
 		return fmt.Errorf("model %s: nothing serves that could be rolled back", u.name)
 	case <-ctx.Done():

@@ -1,10 +1,15 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/sightd/sightd/release"
 )
 
 func TestARollBackThatTheStoreCannotNoteIsSaidOnceAndTriedAgain(t *testing.T) {
@@ -43,5 +48,19 @@ func TestARetryWaitsLongerEachTime(t *testing.T) {
 		if first := r.failed(now, time.Second); first != (i == 0) || r.next.Sub(now) != want*time.Second {
 			t.Errorf("failure %d: first %v, again in %v, want %v s", i+1, first, r.next.Sub(now), int(want))
 		}
+	}
+}
+
+// A command has an end, also where the keeper has none in sight.
+func TestNobodyWaitsForARollBackForEver(t *testing.T) {
+	t.Parallel()
+	u := &unit{name: "lite0", orders: make(chan order, 1), kept: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- u.leave(ctx, release.ID{}, "") }()
+	<-u.orders
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "isn't known yet") {
+		t.Errorf("error %v", err)
 	}
 }
