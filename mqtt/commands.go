@@ -33,6 +33,7 @@ const (
 // Commands add codes of their own.
 const (
 	RefusedRetained    = "retained"     // ignored, without a reply: it would come again with each session
+	RefusedEmpty       = "empty"        // not answered: a retained command was cleared
 	RefusedRate        = "rate-limited" // not answered either
 	RefusedBusy        = "busy"         // too many wait already
 	RefusedSize        = "too-large"
@@ -171,6 +172,9 @@ func (c *commands) arrive(name string, retained bool, size int, payload []byte) 
 	switch {
 	case retained:
 		c.ignore(name, RefusedRetained, "it is retained: publish commands without the retain flag, and clear the topic with an empty retained message")
+		return
+	case size == 0:
+		c.ignore(name, RefusedEmpty, "it is empty, as a message is that clears a retained one")
 		return
 	case command == nil:
 		c.ignore(name, RefusedUnknown, "nobody subscribed to it")

@@ -185,7 +185,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	for i, tc := range []struct{ name, payload, id, code, words string }{
 		{"not JSON", "open the door", "", RefusedInvalid, "JSON"},
-		{"nothing", "", "", RefusedInvalid, "JSON"},
 		{"not UTF-8", "{\"id\":\"\xff\"}", "", RefusedInvalid, "UTF-8"},
 		{"a list", "[]", "", RefusedInvalid, "mapping"},
 		{"two values", saying("a", "b") + saying("a", "b"), "", RefusedInvalid, ""},
@@ -271,6 +270,24 @@ func TestARetainedCommandIsIgnored(t *testing.T) {
 	}
 	if said := b.echo.all(); len(said) != 1 || said[0] != "live" {
 		t.Errorf("done: %q", said)
+	}
+}
+
+// A broker clears the flag for those who are there: to them it is a command like any other.
+func TestACommandThatIsPublishedRetainedWhileItListensIsObeyedAndClearedInSilence(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.publish(echoTopic, saying("a", "hello"), true)
+	if r := b.replies(1)[0]; r.ID != "a" || !r.OK {
+		t.Errorf("reply %+v", r)
+	}
+	b.publish(echoTopic, "", true)
+	b.send(saying("b", "live"))
+	if r := b.replies(2)[1]; r.ID != "b" {
+		t.Errorf("cleared, it is answered %+v", r)
+	}
+	if s := b.c.Stats().Commands; s.Refused[RefusedEmpty] != 1 || s.Done != 2 {
+		t.Errorf("counted %+v", s)
 	}
 }
 
