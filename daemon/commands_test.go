@@ -352,6 +352,16 @@ func TestCommandsByMosquittosTools(t *testing.T) {
 		t.Fatal("docs/operating.md has no example under Commands over MQTT")
 	}
 	script = strings.NewReplacer("-h broker", "-h "+host+" -p "+port, "device1", "box", "cam0", "bars").Replace(script)
+	for wrong, says := range map[string]string{
+		strings.Replace(script, `"camera\": \"bars`, `"camera\": \"door`, 1):                              unknownCamera + ": there is no camera",
+		strings.NewReplacer("-W 20", "-W 1", "-t sightd/box/command/snapshot", "-t none").Replace(script): "Timed out",
+	} {
+		cmd := exec.CommandContext(t.Context(), "bash", "-uc", wrong)
+		cmd.Dir = t.TempDir()
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), says) || len(left(t, cmd.Dir)) > 0 {
+			t.Errorf("%v\n%s\n%s, want %q, and no file", err, wrong, out, says)
+		}
+	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil {
