@@ -133,7 +133,10 @@ func (s *session) judge(err error) string {
 		return words
 	}
 	if f.event != 0 {
-		c.outbox.GiveUp(f.event, DropRefused)
+		if !c.outbox.GiveUp(f.event, DropRefused) {
+			c.suspicion.vain--
+			return words // it is gone already, and counted by the cause of that
+		}
 	} else {
 		c.states.refuse(f.state)
 		c.mu.Lock()

@@ -358,3 +358,30 @@ func TestABrokerThatTakesNoEventAtAllLosesFewOfThem(t *testing.T) {
 		t.Errorf("%d events are given up after it took one, want one", lost)
 	}
 }
+
+// What the limits dropped while it was on its way isn't given up once more.
+func TestOnlyTheOldestEventIsGivenUp(t *testing.T) {
+	t.Parallel()
+	var log testenv.Buffer
+	c := newClient(t, Options{URL: "mqtt://localhost", Log: slog.New(slog.NewTextHandler(&log, nil))}, quickSuspect())
+	for i := range 3 {
+		if err := c.Publish(event("cam0", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting := c.outbox.After(0, 3)
+	for i, want := range []bool{false, true, true, false} { // the second, the first, the second, once more
+		if got := c.outbox.GiveUp(waiting[[]int{1, 0, 1, 1}[i]].Seq, DropRefused); got != want {
+			t.Errorf("step %d: given up: %v", i+1, got)
+		}
+	}
+	closed := fmt.Errorf("read: %w", io.EOF)
+	for range suspectAfter + 20 {
+		s := &session{c: c, proven: true, flights: []flight{{event: waiting[0].Seq, topic: "gone"}}}
+		s.judge(closed)
+		time.Sleep(time.Millisecond) // of the time over which it has to be refused, which is 10 ms
+	}
+	if st := c.Stats(); st.Dropped[DropRefused] != 2 || c.suspicion.vain != 0 || strings.Contains(log.String(), "given up") {
+		t.Errorf("%+v, vain %d\n%s", st, c.suspicion.vain, log.String())
+	}
+}
