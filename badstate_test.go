@@ -73,19 +73,30 @@ func TestStateDirectoryThatIsFull(t *testing.T) {
 	config, state := serviceConfig(t, "test:bars", "releases: {require_signature: false}\n")
 	disk(t, state)
 	prepare(t, state)
-	testenv.Fill(t, state)
-	unchanged(t, filepath.Dir(config))
+	filling := testenv.Fill(t, state)
 
-	t.Run("to build an engine in", func(t *testing.T) {
-		s := startService(t, config)
-		if status := s.end(); status != 1 {
-			t.Errorf("exit status %d", status)
-		}
-		wantParts(t, s.refusal(), "model tiny", state, "space")
-	})
 	t.Run("to install a release in", func(t *testing.T) {
+		unchanged(t, filepath.Dir(config))
 		wantRefusal(t, command(t, "release", "install", tinyRelease(t, 2), "-c", config), 1, state, "no space left", "make room there")
 	})
+	t.Run("to build an engine in", func(t *testing.T) {
+		unchanged(t, filepath.Dir(config))
+		s := startService(t, config)
+		m := s.when("it is up, and says why nothing serves", func(s *daemon.Status) bool {
+			return !s.Ready && s.Models[0].Builds["failed"] > 0 && s.Models[0].Reason != ""
+		}).Models[0]
+		wantParts(t, m.Reason, "no space left in "+filepath.Join(state, "engines")+": make room there")
+		if status := s.stop(syscall.SIGTERM); status != 0 {
+			t.Errorf("exit status %d", status)
+		}
+		wantParts(t, command(t, "release", "status", "-c", config).stderr, "sightd doesn't run here")
+	})
+	if err := os.Remove(filling); err != nil {
+		t.Fatal(err)
+	}
+	s := startService(t, config)
+	s.when("with room it serves", func(s *daemon.Status) bool { return s.Models[0].Frames > 0 })
+	s.stop(syscall.SIGTERM)
 }
 
 // The CPU's engine is there, TensorRT's isn't.

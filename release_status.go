@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sightd/sightd/daemon"
+	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/release"
 )
 
@@ -38,6 +39,9 @@ func (c *releaseStatusCmd) Run(a *app) error {
 	}
 	if err := writeDrops(a.stdout, running); err != nil {
 		return err
+	}
+	if running == nil {
+		fmt.Fprintln(a.stderr, "sightd doesn't run here: SERVES is what its next start begins with")
 	}
 	return status.Damaged()
 }
@@ -139,7 +143,8 @@ func writeReleaseStatus(to io.Writer, s *release.Status, running *daemon.Status)
 	return w.Flush()
 }
 
+// firstLine is what of a text of somebody else's making goes into a line on a terminal.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	return line
+	return strict.Printable(line)
 }

@@ -8,6 +8,20 @@ import (
 	"github.com/sightd/sightd/release"
 )
 
+func TestAReasonMovesNoCursor(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	s := &release.Status{Models: []release.ModelStatus{{Name: "lite0", Releases: []release.Entry{
+		{Number: 2, State: release.RolledBack, Code: release.ByHand, Reason: "asked\x1b[2J for\nmore"},
+	}}}}
+	if err := writeReleaseStatus(&out, s, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "by-hand: asked?[2J for\n") {
+		t.Errorf("%q", out.String())
+	}
+}
+
 func TestReleaseStatusSaysHowFarAProbationIs(t *testing.T) {
 	t.Parallel()
 	status := &release.Status{Models: []release.ModelStatus{{

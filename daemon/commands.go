@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sightd/sightd/internal/strict"
 	"github.com/sightd/sightd/mqtt"
 	"github.com/sightd/sightd/release"
 )
@@ -75,6 +76,9 @@ func (d *Daemon) commandRollBack(ctx context.Context, a rollBackArgs) (any, erro
 		return nil, because(mqtt.RefusedInvalid, "release: missing: wanted the release to leave, such as 7, or \"7.3\" for its revision 3")
 	case len(a.Reason) > maxWhy:
 		return nil, because(mqtt.RefusedInvalid, "reason: %d bytes: at most %d are taken", len(a.Reason), maxWhy)
+	}
+	if err := strict.Plain(a.Reason); err != nil { // it comes to be shown on terminals
+		return nil, because(mqtt.RefusedInvalid, "reason: %w: wanted a text on one line", err)
 	}
 	u, err := d.unit(a.Model)
 	if err != nil {

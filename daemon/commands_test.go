@@ -237,6 +237,7 @@ func TestARollBackOverMQTT(t *testing.T) {
 	t.Parallel()
 	c := newCommander(t, func(c *Config, _ *scripted) { c.Releases.Probation = seconds(3600) })
 	c.refused("rollback", `"model":"lite0"`, mqtt.RefusedInvalid, "release: missing")
+	c.refused("rollback", `"model":"lite0","release":1,"reason":"a\u001b[2Jb"`, mqtt.RefusedInvalid, "reason: the control character U+001B at byte 2")
 	c.refused("rollback", `"release":2`, mqtt.RefusedInvalid, "model: missing")
 	c.refused("rollback", `"model":"other","release":2`, string(release.UnknownModel), "no model other")
 	c.refused("rollback", `"model":"lite0","release":1`, noWayBack, "factory release")
@@ -351,6 +352,16 @@ func TestCommandsByMosquittosTools(t *testing.T) {
 		t.Fatal("docs/operating.md has no example under Commands over MQTT")
 	}
 	script = strings.NewReplacer("-h broker", "-h "+host+" -p "+port, "device1", "box", "cam0", "bars").Replace(script)
+	for wrong, says := range map[string]string{
+		strings.Replace(script, `"camera\": \"bars`, `"camera\": \"door`, 1):                              unknownCamera + ": there is no camera",
+		strings.NewReplacer("-W 20", "-W 1", "-t sightd/box/command/snapshot", "-t none").Replace(script): "Timed out",
+	} {
+		cmd := exec.CommandContext(t.Context(), "bash", "-uc", wrong)
+		cmd.Dir = t.TempDir()
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), says) || len(left(t, cmd.Dir)) > 0 {
+			t.Errorf("%v\n%s\n%s, want %q, and no file", err, wrong, out, says)
+		}
+	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,7 +119,7 @@ func TestAFullDiskLeavesNothingOfABuild(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 			for _, name := range left(t, s.Dir) {
-				if name != "filling" && !strings.HasSuffix(name, failedSuffix) {
+				if name != "filling" { // no note of the failure either: the next process tries again
 					t.Errorf("left: %s", name)
 				}
 			}
@@ -125,7 +127,6 @@ func TestAFullDiskLeavesNothingOfABuild(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.before, b.after, b.fail = nil, nil, nil
-			s.Insist = true // there was room for a note, once the engine had gone
 			if e := open(t, s, b, "graph"); e.Stored {
 				t.Error("something of it was stored")
 			}
@@ -173,7 +174,29 @@ func TestTheCPUServesUntilThereIsRoomForTheEngine(t *testing.T) {
 	}
 }
 
-// A full disk takes no note of a failure either.
+// There is nothing else to serve with, but it may be that somebody makes room.
+func TestItStaysUpWhileThereIsNoRoomForTheCPUsEngine(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, bars())
+	room := make(chan struct{})
+	b := &scripted{name: "ort", lanes: 1, building: func(context.Context, int, func(BuildProgress)) error {
+		select {
+		case <-room:
+			return nil
+		default:
+			return fmt.Errorf("write engine: %w", syscall.ENOSPC)
+		}
+	}}
+	d, _ := begin(t, c, Options{backend: b, pace: quick})
+	eventually(t, "builds have failed", func() bool { return d.model().Builds[buildFailed] > 2 })
+	if code, body := readyz(t, c); code != http.StatusServiceUnavailable || !strings.Contains(body, "no space left in ") {
+		t.Errorf("readyz: %d %s", code, body)
+	}
+	close(room)
+	eventually(t, "it serves", func() bool { s := d.model(); return s.Frames > 0 && s.Reason == "" })
+}
+
+// A full disk is noted nowhere.
 func TestWaitsGrowWhereNoFailureCanBeNoted(t *testing.T) {
 	t.Parallel()
 	k := &keeper{u: &unit{pace: usualPace}}

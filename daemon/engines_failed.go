@@ -16,7 +16,9 @@ import (
 
 // A build that failed isn't tried for ever: each failure doubles the time until the
 // next try. It is noted beside the engine that there would be, as KEY.failed.json, so
-// that a daemon that starts anew knows it too; another key begins afresh.
+// that a daemon that starts anew knows it too; another key begins afresh. A full disk is
+// never noted: it says nothing of the key, and whoever starts sightd again has perhaps made
+// room.
 //
 // Where the model itself was refused, waiting mends nothing, so there is no next try
 // for that key. It says nothing of the release: another version of TensorRT, another
@@ -125,17 +127,24 @@ func (s EngineStore) failed(engine string, cause error) error {
 	if f.Refused {
 		f.Next = time.Time{}
 	}
-	b, err := json.MarshalIndent(f, "", "  ")
-	if err == nil {
-		err = durable.WriteFile(failureOf(engine), append(b, '\n'), 0o644)
-	}
-	if err != nil && !(full(err) && full(cause)) { // that is said already
-		s.Log.Warn("a failed build can't be noted", "err", err)
+	if !full(cause) {
+		s.note(engine, f)
 	}
 	if s.Insist {
 		return cause
 	}
 	return &ErrBackOff{Until: f.Next, Count: f.Count, Reason: reason, Refused: f.Refused, cause: cause}
+}
+
+// note writes KEY.failed.json.
+func (s EngineStore) note(engine string, f failure) {
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err == nil {
+		err = durable.WriteFile(failureOf(engine), append(b, '\n'), 0o644)
+	}
+	if err != nil {
+		s.Log.Warn("a failed build can't be noted", "err", err)
+	}
 }
 
 // succeeded forgets failures.

@@ -56,7 +56,7 @@ func TestARemovedReleaseIsTriedAndTalkedOfNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "nothing is said of it", func() bool { m := s.model(); return m.Build == nil && m.Reason == "" })
-	eventually(t, "subscribers know", func() bool { told := s.told(2); return told[len(told)-1] == "rejected" })
+	eventually(t, "subscribers know", func() bool { told := s.told(2); return len(told) > 0 && told[len(told)-1] == "rejected" })
 	s.goesOn(1)
 	if m := s.model(); m.Build != nil || m.Reason != "" {
 		t.Errorf("%+v %q", m.Build, m.Reason)

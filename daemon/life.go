@@ -290,12 +290,15 @@ func (l *life) rollBack(rel *release.Release, code release.Code, reason string) 
 		return to, &release.NoWayBack{Name: l.name, ID: rel.ID()}
 	}
 	to, err = l.d.store.RollBack(l.name, rel.ID(), l.factory(), code, reason)
-	if l.unnoted(err) {
-		err = nil
-	}
 	var stays *release.NoWayBack
+	none := errors.As(err, &stays)
+	if l.unnoted(err) {
+		if err = nil; none {
+			err = stays
+		}
+	}
 	switch {
-	case errors.As(err, &stays) && code != release.ByHand:
+	case none && code != release.ByHand:
 		l.d.log.Error("release is degraded, and there is none to go back to", "model", l.name, "release", rel.ID(), "code", code, "err", whyStays(reason, stays))
 	case err != nil:
 		return to, err

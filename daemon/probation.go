@@ -52,6 +52,22 @@ type probation struct {
 	currents int64         // overCurrents at the last look at them
 	degraded bool          // a fault has been found, and there is nothing to go back to
 	tried    time.Time     // when that was last seen
+	confirms retry         // of the store
+	leaves   retry         // of the store
+}
+
+// retry is something that failed, and is tried again later each time; it is said when that
+// begins.
+type retry struct {
+	failures int
+	next     time.Time // not before
+}
+
+// failed tells whether it is the first time.
+func (r *retry) failed(now time.Time, least time.Duration) (first bool) {
+	r.next = now.Add(min(least<<min(r.failures, 16), lookForOne))
+	r.failures++
+	return r.failures == 1
 }
 
 // tally is what was counted of a unit's frames since the start.
@@ -90,15 +106,24 @@ func (k *keeper) check() {
 	if p == nil {
 		return
 	}
-	code, reason := p.look(k.u, time.Now())
+	now := time.Now()
+	code, reason := p.look(k.u, now)
 	k.u.saysProbation(p)
 	switch {
 	case code != "":
 		k.fault(code, reason)
 	case p.served >= k.u.probation:
+		if now.Before(p.confirms.next) {
+			return
+		}
 		if err := k.u.life.confirm(p.rel); err != nil {
-			k.u.log.Error("release can't be confirmed yet", "model", k.u.name, "release", p.rel.ID(), "err", err)
-			return // tried again at the next check
+			if p.confirms.failed(now, k.checks()) {
+				k.u.log.Error("release can't be confirmed yet; it serves on, and that is tried again", "model", k.u.name, "release", p.rel.ID(), "err", err)
+			}
+			return
+		}
+		if n := p.confirms.failures; n > 0 {
+			k.u.log.Info("release could be confirmed now", "model", k.u.name, "release", p.rel.ID(), "failures", n)
 		}
 		k.trial = nil
 		k.u.confirmed(p.rel)
@@ -107,6 +132,9 @@ func (k *keeper) check() {
 		p.noted = p.served
 	}
 }
+
+// checks is the time between two looks at what serves.
+func (k *keeper) checks() time.Duration { return cmp.Or(k.u.pace.check, usualChecks) }
 
 // look takes the time since the last look into account. The code is empty unless there
 // is a fault.
@@ -153,6 +181,9 @@ func (k *keeper) fault(code release.Code, reason string) {
 		p.again()
 		return // it was said
 	}
+	if time.Now().Before(p.leaves.next) {
+		return // this too
+	}
 	_, err := k.u.life.rollBack(p.rel, code, reason)
 	var stays *release.NoWayBack
 	switch {
@@ -161,8 +192,13 @@ func (k *keeper) fault(code release.Code, reason string) {
 		p.again()
 		k.u.degrade(p.rel, code, whyStays(reason, stays))
 	case err != nil:
-		k.u.log.Error("release can't be rolled back yet", "model", k.u.name, "release", p.rel.ID(), "code", code, "err", err)
+		if p.leaves.failed(time.Now(), k.checks()) {
+			k.u.log.Error("release can't be rolled back yet; that is tried again", "model", k.u.name, "release", p.rel.ID(), "code", code, "reason", reason, "err", err)
+		}
 	default:
+		if n := p.leaves.failures; n > 0 {
+			k.u.log.Info("release could be rolled back now", "model", k.u.name, "release", p.rel.ID(), "failures", n)
+		}
 		k.goBack(code, reason)
 	}
 }
@@ -223,7 +259,12 @@ func (u *unit) leave(ctx context.Context, id release.ID, reason string) error {
 	o := order{func(k *keeper) error { return k.leave(id, reason) }, make(chan error, 1)}
 	select {
 	case u.orders <- o:
-		return <-o.done
+		select {
+		case err := <-o.done:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("model %s: the roll-back goes on, and what came of it isn't known yet: %w", u.name, ctx.Err())
+		}
 	case <-u.kept:
 		return fmt.Errorf("model %s: nothing serves that could be rolled back", u.name)
 	case <-ctx.Done():

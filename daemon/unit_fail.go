@@ -55,6 +55,7 @@ func (u *unit) fail(rel *release.Release, err error, again *attempt, spared bool
 // postpone says when an attempt that failed is made again.
 func (k *keeper) postpone(a *attempt, err error) {
 	a.failures++
+	a.full = full(err)
 	switch {
 	case trt.StatusOf(err) == trt.Broken:
 		a.parked, a.next = true, k.u.doom(err)
@@ -68,8 +69,7 @@ func (k *keeper) postpone(a *attempt, err error) {
 	if !errors.As(err, &noted) {
 		return
 	}
-	// The store knows of failures before this start too. It forgets them where the
-	// disk is full.
+	// The store knows of failures before this start too, but takes no note of a full disk.
 	if noted.cause == nil || noted.Count >= a.failures {
 		a.failures, a.next = noted.Count, noted.Until
 	}

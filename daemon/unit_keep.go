@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -48,6 +47,7 @@ type attempt struct {
 	failures int
 	next     time.Time // not before
 	windowed bool      // in the window alone, as long as something serves
+	full     bool      // the disk was, at the last try
 	parked   bool      // no try in this process would go better; next is the next one's, zero: none
 }
 
@@ -96,7 +96,7 @@ func (k *keeper) schedule(a *attempt) {
 func (k *keeper) run(ctx context.Context) {
 	defer close(k.u.kept)
 	defer k.stop()
-	check := time.NewTicker(cmp.Or(k.u.pace.check, usualChecks))
+	check := time.NewTicker(k.checks())
 	defer check.Stop()
 	for ctx.Err() == nil {
 		if k.work == nil {
@@ -203,8 +203,8 @@ func (k *keeper) at(a *attempt) time.Time {
 
 // despair says that nothing serves. Another back end's engine is tried again
 // while the daemon waits; where the CPU can't serve, there is nothing to wait
-// for, but for releases that somebody may activate. It is false where there is nothing
-// to go on for.
+// for, but for room on the disk and for releases that somebody may activate. It is false
+// where there is nothing to go on for.
 func (k *keeper) despair() bool {
 	k.settle()
 	if k.told {
@@ -219,7 +219,8 @@ func (k *keeper) despair() bool {
 		}
 		err = errors.Join(err, errors.New(k.u.inactive(held)))
 	}
-	if len(k.wanted) > 0 && !isCPU(k.u.backend) && k.hopeless(nil) {
+	full := func(a *attempt) bool { return a.full }
+	if len(k.wanted) > 0 && (!isCPU(k.u.backend) || slices.ContainsFunc(k.wanted, full)) && k.hopeless(nil) {
 		return true
 	}
 	return k.hopeless(err)

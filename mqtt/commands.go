@@ -33,6 +33,7 @@ const (
 // Commands add codes of their own.
 const (
 	RefusedRetained    = "retained"     // ignored, without a reply: it would come again with each session
+	RefusedEmpty       = "empty"        // not answered: a retained command was cleared
 	RefusedRate        = "rate-limited" // not answered either
 	RefusedBusy        = "busy"         // too many wait already
 	RefusedSize        = "too-large"
@@ -118,6 +119,7 @@ type commands struct {
 	kept    *kept
 	clock   func() error
 	limiter *rate.Limiter
+	ignored *rate.Limiter // of the log's lines about what isn't answered
 	queue   chan asked
 	stir    func() // there is a reply to send
 
@@ -146,6 +148,7 @@ func newCommands(o Options, stir func()) (*commands, error) {
 		all: o.Commands, log: o.Log, clock: o.Clock, stir: stir,
 		kept:    newKept(o.CommandDir, o.Log),
 		limiter: rate.NewLimiter(rate.Every(commandRate), burst),
+		ignored: rate.NewLimiter(rate.Every(commandRate), burst),
 		queue:   make(chan asked, maxWaiting),
 		stats:   CommandStats{Refused: map[string]uint64{}},
 	}
@@ -169,6 +172,9 @@ func (c *commands) arrive(name string, retained bool, size int, payload []byte) 
 	switch {
 	case retained:
 		c.ignore(name, RefusedRetained, "it is retained: publish commands without the retain flag, and clear the topic with an empty retained message")
+		return
+	case size == 0:
+		c.ignore(name, RefusedEmpty, "it is empty, as a message is that clears a retained one")
 		return
 	case command == nil:
 		c.ignore(name, RefusedUnknown, "nobody subscribed to it")
@@ -217,6 +223,9 @@ func checkID(id string) error {
 	case len(id) > maxID:
 		return fmt.Errorf("%d bytes: wanted at most %d", len(id), maxID)
 	}
+	if err := strict.Plain(id); err != nil { // it comes to be shown on terminals
+		return fmt.Errorf("%w: wanted a text on one line, such as a UUID", err)
+	}
 	return nil
 }
 
@@ -235,7 +244,7 @@ func (c *commands) slow(name string) {
 // ignore counts what gets no reply, and logs it while there is not much of it.
 func (c *commands) ignore(name, code, why string) {
 	c.count(code)
-	if c.limiter.Allow() {
+	if c.ignored.Allow() { // with a limit of its own: it keeps no command from being obeyed
 		c.log.Warn("command ignored", "command", name, "code", code, "err", why)
 	}
 }

@@ -185,7 +185,6 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	for i, tc := range []struct{ name, payload, id, code, words string }{
 		{"not JSON", "open the door", "", RefusedInvalid, "JSON"},
-		{"nothing", "", "", RefusedInvalid, "JSON"},
 		{"not UTF-8", "{\"id\":\"\xff\"}", "", RefusedInvalid, "UTF-8"},
 		{"a list", "[]", "", RefusedInvalid, "mapping"},
 		{"two values", saying("a", "b") + saying("a", "b"), "", RefusedInvalid, ""},
@@ -193,6 +192,7 @@ func TestCommandsThatAreRefused(t *testing.T) {
 		{"without an id", fmt.Sprintf(`{"expires":%q}`, soon()), "", RefusedInvalid, "id: missing"},
 		{"a number as id", fmt.Sprintf(`{"id":7,"expires":%q}`, soon()), "", RefusedInvalid, "wanted text"},
 		{"a long id", saying(strings.Repeat("i", 200), ""), "", RefusedInvalid, "200 bytes"},
+		{"an id that moves the cursor", strings.ReplaceAll(saying("ESC[2J", ""), "ESC", `\u001b`), "", RefusedInvalid, "U+001B"},
 		{"without expires", `{"id":"x1","say":"hello"}`, "x1", RefusedInvalid, "expires: missing"},
 		{"another form of time", `{"id":"x2","expires":"tomorrow"}`, "x2", RefusedInvalid, "2026-"},
 		{"an unknown key", fmt.Sprintf(`{"id":"x3","expires":%q,"sya":""}`, soon()), "x3", RefusedInvalid, `did you mean "say"`},
@@ -273,6 +273,24 @@ func TestARetainedCommandIsIgnored(t *testing.T) {
 	}
 }
 
+// A broker clears the flag for those who are there: to them it is a command like any other.
+func TestACommandThatIsPublishedRetainedWhileItListensIsObeyedAndClearedInSilence(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.publish(echoTopic, saying("a", "hello"), true)
+	if r := b.replies(1)[0]; r.ID != "a" || !r.OK {
+		t.Errorf("reply %+v", r)
+	}
+	b.publish(echoTopic, "", true)
+	b.send(saying("b", "live"))
+	if r := b.replies(2)[1]; r.ID != "b" {
+		t.Errorf("cleared, it is answered %+v", r)
+	}
+	if s := b.c.Stats().Commands; s.Refused[RefusedEmpty] != 1 || s.Done != 2 {
+		t.Errorf("counted %+v", s)
+	}
+}
+
 func TestACommandThatIsNotAllowedIsNotEvenReceived(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
@@ -293,6 +311,20 @@ func TestWhatWasNotSubscribedToIsCounted(t *testing.T) {
 	b.c.skipped("elsewhere", false, 1<<20)
 	if n := b.c.Stats().Commands.Refused[RefusedUnknown]; n != 2 {
 		t.Errorf("counted %d", n)
+	}
+}
+
+func TestWhatIsIgnoredKeepsNoCommandFromBeingObeyed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.c.commands.limiter = rate.NewLimiter(rate.Every(commandRate), burst)
+	for range 10 * burst {
+		b.c.skipped("sightd/dev1/command/other", false, 1<<20)
+		b.c.commands.arrive("echo", true, 1, []byte("x"))
+	}
+	b.send(saying("a", "hello"))
+	if r := b.replies(1)[0]; !r.OK {
+		t.Errorf("reply %+v", r)
 	}
 }
 

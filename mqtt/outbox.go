@@ -266,14 +266,17 @@ func (o *Outbox) Ack(seq uint64) {
 	}
 }
 
-// GiveUp drops message seq for a cause if it is the oldest.
-func (o *Outbox) GiveUp(seq uint64, cause string) {
+// GiveUp drops message seq for a cause if it is the oldest, and tells whether it did: the
+// limits may have dropped it before.
+func (o *Outbox) GiveUp(seq uint64, cause string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if seq == o.front+1 && seq <= o.last {
-		o.drop(seq, cause)
-		o.look()
+	if seq != o.front+1 || seq > o.last {
+		return false
 	}
+	o.drop(seq, cause)
+	o.look()
+	return true
 }
 
 // OnReady has ready called, from any goroutine, whenever there may be more to

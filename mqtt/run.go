@@ -60,7 +60,7 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		if lasted >= c.timing.stable {
 			attempt = 0
-			c.suspicion.ends = 0
+			c.suspicion.quiet()
 		} else {
 			turn = (turn + 1) % len(c.targets)
 			if at != "" {

@@ -271,7 +271,7 @@ func (s *session) settle() error {
 			s.c.states.settle(f.state)
 		}
 		s.proven = true
-		s.c.suspicion.landed(&f)
+		s.c.suspicion.took(&f)
 		n++
 	}
 	s.flights = slices.Delete(s.flights, 0, n)

@@ -18,20 +18,30 @@ const maxStates = 4096
 type states struct {
 	mu     sync.Mutex
 	topics map[string]*state
-	queue  []*state // to be sent
-	sets   uint64   // changes so far
+	queue  []*state  // to be sent
+	sets   uint64    // changes so far
+	retry  time.Time // when the first refused topic is tried again; zero: none is refused
+	now    func() time.Time
 }
 
 type state struct {
-	topic   string
-	payload []byte // empty: cleared
-	version uint64 // of payload: the change that made it
-	acked   uint64 // the version that the broker has; 0: unknown
-	queued  bool
-	refused time.Time // until then the topic isn't tried: the broker refuses it
+	topic    string
+	payload  []byte // empty: cleared
+	version  uint64 // of payload: the change that made it
+	acked    uint64 // the version that the broker has; 0: unknown
+	queued   bool
+	refused  time.Time // until then the topic isn't tried: the broker refuses it; zero: it is tried
+	refusals int       // in a row
 }
 
-func newStates() *states { return &states{topics: map[string]*state{}} }
+// A topic that the broker refuses isn't tried for refusedFor, then for twice as long each
+// time, up to refusedMost: each try costs several sessions.
+const (
+	refusedFor  = time.Hour
+	refusedMost = 24 * time.Hour
+)
+
+func newStates() *states { return &states{topics: map[string]*state{}, now: time.Now} }
 
 // set makes payload, which is copied, what topic says. It tells whether there
 // is something new to send.
@@ -57,7 +67,7 @@ func (s *states) set(topic string, payload []byte) (bool, error) {
 	st.payload = bytes.Clone(payload)
 	s.sets++
 	st.version = s.sets
-	if time.Now().Before(st.refused) {
+	if s.now().Before(st.refused) {
 		st.acked = st.version // nobody waits for it
 		return false, fmt.Errorf("state for %s: the broker refuses the topic; it is tried again after %s", topic, st.refused.UTC().Format(time.RFC3339))
 	}
@@ -76,6 +86,7 @@ type stateFlight struct {
 func (s *states) take() (stateFlight, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.readmit()
 	if len(s.queue) == 0 {
 		return stateFlight{}, false
 	}
@@ -90,21 +101,45 @@ func (s *states) settle(f stateFlight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := f.state
-	st.acked = f.version
+	st.acked, st.refusals = f.version, 0
 	if st.version == f.version && len(st.payload) == 0 {
 		delete(s.topics, st.topic)
 	}
 }
 
-// refuse gives f up, and its topic until then.
-func (s *states) refuse(f stateFlight, until time.Time) {
+// refuse gives f up, and its topic for a while.
+func (s *states) refuse(f stateFlight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := f.state
-	st.refused, st.acked = until, st.version
+	st.refused = s.now().Add(min(refusedFor<<min(st.refusals, 8), refusedMost))
+	st.refusals++
+	st.acked = st.version // nobody waits for it
+	if s.retry.IsZero() || st.refused.Before(s.retry) {
+		s.retry = st.refused
+	}
 	if st.queued {
 		st.queued = false
 		s.queue = slices.DeleteFunc(s.queue, func(q *state) bool { return q == st })
+	}
+}
+
+// readmit has those tried again that were refused long enough ago.
+func (s *states) readmit() {
+	now := s.now()
+	if s.retry.IsZero() || now.Before(s.retry) {
+		return
+	}
+	s.retry = time.Time{}
+	for _, st := range s.topics {
+		switch {
+		case st.refused.IsZero():
+		case !now.Before(st.refused):
+			st.refused, st.acked = time.Time{}, 0
+			s.enqueue(st)
+		case s.retry.IsZero() || st.refused.Before(s.retry):
+			s.retry = st.refused
+		}
 	}
 }
 
@@ -124,7 +159,7 @@ func (s *states) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue = s.queue[:0]
-	now := time.Now()
+	now := s.now()
 	for _, st := range s.topics {
 		if now.Before(st.refused) {
 			continue

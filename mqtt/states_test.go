@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // next takes a state and gives it as topic=payload.
@@ -87,6 +88,61 @@ func TestStatesThatAreRefused(t *testing.T) {
 	}
 	if s := c.Stats(); s.StatesRefused != 9 || s.States != maxStates {
 		t.Errorf("%d refused, %d states, want 9 and %d", s.StatesRefused, s.States, maxStates)
+	}
+}
+
+// Also where its payload stays the same, and the session lasts.
+func TestARefusedTopicIsTriedAgainLaterAndLater(t *testing.T) {
+	t.Parallel()
+	s := newStates()
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	set := func(topic, payload string) error { _, err := s.set(topic, []byte(payload)); return err }
+	for _, topic := range []string{"a", "b"} {
+		if err := set(topic, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, _ := s.take()
+	for _, hours := range []time.Duration{1, 2, 4, 8, 16, 24, 24} {
+		s.refuse(f)
+		if _, pending := s.count(); hours > 1 && pending > 0 {
+			t.Errorf("%d topics are pending, want none: nobody waits for what is refused", pending)
+		}
+		if hours == 1 {
+			b, got := s.next(t)
+			if got != "b=1" {
+				t.Fatalf("next is %q, want what isn't refused", got)
+			}
+			s.settle(b)
+		}
+		now = now.Add(hours*time.Hour - time.Second)
+		s.restart() // of b alone
+		if b, got := s.next(t); got != "b=1" {
+			t.Fatalf("next is %q, want b alone", got)
+		} else {
+			s.settle(b)
+		}
+		if _, got := s.next(t); got != "" {
+			t.Fatalf("%s is sent again before %d h are over", got, hours)
+		}
+		if err := set("a", fmt.Sprint(hours)); err == nil || !strings.Contains(err.Error(), "tried again after") {
+			t.Errorf("error %v", err)
+		}
+		if err := set("a", "1"); err == nil {
+			t.Error("no error")
+		}
+		now = now.Add(time.Second)
+		var got string
+		if f, got = s.next(t); got != "a=1" {
+			t.Fatalf("next is %q after %d h, want a=1", got, hours)
+		}
+	}
+	s.settle(f)
+	s.refuse(f)
+	now = now.Add(time.Hour)
+	if _, got := s.next(t); got != "a=1" {
+		t.Errorf("next is %q an hour after it was taken and refused", got)
 	}
 }
 

@@ -271,7 +271,7 @@ func TestSuspicion(t *testing.T) {
 	}
 	want(true, false)
 	want(true, false)
-	x.landed(&flight{event: 7}) // it was taken after all
+	x.took(&flight{event: 7}) // it was taken after all
 	want(true, false)
 	end(closed, []flight{{event: 9}}, true)
 	want(true, false)
@@ -282,9 +282,106 @@ func TestSuspicion(t *testing.T) {
 		if x.room() != 1 {
 			t.Error("it isn't careful any more")
 		}
-		x.landed(&flight{event: 10})
+		x.took(&flight{event: 10})
 	}
 	if x.room() != window {
 		t.Error("it is careful for ever")
+	}
+}
+
+// Sessions are short, and in each of them a part of what waits is acknowledged: that is a
+// link that flaps, and no message is to blame.
+func TestALinkThatFlapsIsNotCarefulForEver(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	closed := fmt.Errorf("read: %w", io.EOF)
+	var x suspicion
+	seq := uint64(0)
+	session := func(acked int) {
+		t.Helper()
+		for range acked {
+			seq++
+			x.took(&flight{event: seq})
+		}
+		now = now.Add(10 * time.Second)
+		if _, refused := x.ended(closed, []flight{{event: seq + 1}}, true, now, 25*time.Second); refused {
+			t.Errorf("event %d is given up", seq+1)
+		}
+	}
+	for range 20 {
+		session(5000)
+		if x.room() != window {
+			t.Fatal("it is careful though each session brings more than a window")
+		}
+	}
+	for range suspectAfter {
+		session(0)
+	}
+	if x.room() != 1 {
+		t.Fatal("it isn't careful though three sessions brought nothing")
+	}
+	for range window/50 + 1 { // one at a time, as many as 200 ms to and fro allow
+		session(50)
+	}
+	if x.room() != window {
+		t.Error("it is careful still, though a window of events was acknowledged since")
+	}
+}
+
+// A broker whose disk is full takes states, and closes at each event.
+func TestABrokerThatTakesNoEventAtAllLosesFewOfThem(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	closed := fmt.Errorf("read: %w", io.EOF)
+	var x suspicion
+	given := uint64(0)
+	outage := func(d time.Duration) (lost int) {
+		for end := now.Add(d); now.Before(end); {
+			now = now.Add(10 * time.Second)
+			x.took(&flight{state: stateFlight{state: &state{topic: TopicStatus}}})
+			if _, refused := x.ended(closed, []flight{{event: given + 1}}, true, now, 30*time.Second); refused {
+				given++
+				lost++
+			}
+		}
+		return lost
+	}
+	if lost := outage(time.Minute + 30*time.Second); lost != 1 {
+		t.Errorf("%d events are given up within a minute, want one, as if it were to blame", lost)
+	}
+	if lost := outage(24 * time.Hour); lost < 24 || lost > 32 {
+		t.Errorf("%d events are given up in a day, want few more than one an hour", lost)
+	}
+	given++
+	x.took(&flight{event: given})
+	if lost := outage(time.Minute + 30*time.Second); lost != 1 {
+		t.Errorf("%d events are given up after it took one, want one", lost)
+	}
+}
+
+// What the limits dropped while it was on its way isn't given up once more.
+func TestOnlyTheOldestEventIsGivenUp(t *testing.T) {
+	t.Parallel()
+	var log testenv.Buffer
+	c := newClient(t, Options{URL: "mqtt://localhost", Log: slog.New(slog.NewTextHandler(&log, nil))}, quickSuspect())
+	for i := range 3 {
+		if err := c.Publish(event("cam0", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting := c.outbox.After(0, 3)
+	for i, want := range []bool{false, true, true, false} { // the second, the first, the second, once more
+		if got := c.outbox.GiveUp(waiting[[]int{1, 0, 1, 1}[i]].Seq, DropRefused); got != want {
+			t.Errorf("step %d: given up: %v", i+1, got)
+		}
+	}
+	closed := fmt.Errorf("read: %w", io.EOF)
+	for range suspectAfter + 20 {
+		s := &session{c: c, proven: true, flights: []flight{{event: waiting[0].Seq, topic: "gone"}}}
+		s.judge(closed)
+		time.Sleep(time.Millisecond) // of the time over which it has to be refused, which is 10 ms
+	}
+	if st := c.Stats(); st.Dropped[DropRefused] != 2 || c.suspicion.vain != 0 || strings.Contains(log.String(), "given up") {
+		t.Errorf("%+v, vain %d\n%s", st, c.suspicion.vain, log.String())
 	}
 }

@@ -1,6 +1,7 @@
 package ort
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -58,12 +59,26 @@ func optimise(graph []byte, out string, o Options) error {
 	if err != nil {
 		err = reason(err)
 		if strings.Contains(err.Error(), "serialization failed") { // all that it says of a full disk
-			err = fmt.Errorf("write %s: %w: is there space left?", out, err)
+			err = unwritten(out, err)
 		}
 		return err
 	}
 	session.Destroy()
 	return nil
+}
+
+// unwritten is the error of a file that couldn't be written, with the system's reason, which a
+// further write brings to light.
+func unwritten(out string, err error) error {
+	f, why := os.OpenFile(out, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if why == nil {
+		_, why = f.Write(make([]byte, 64<<10)) // more than what was tried last
+		why = errors.Join(why, f.Close())
+	}
+	if why == nil {
+		return fmt.Errorf("write %s: %w: is there space left?", out, err)
+	}
+	return fmt.Errorf("%w: %w", err, why) // which names the file
 }
 
 // interrogate loads the optimised graph from its file, which shows that it was

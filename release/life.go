@@ -1,7 +1,6 @@
 package release
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -218,90 +217,6 @@ func (s *Store) Reject(name string, id ID, code Code, reason string) error {
 func (e *Entry) reject(code Code, reason string) {
 	e.become(Rejected, code, reason)
 	e.Trial, e.Held, e.Asked = "", false, false
-}
-
-// RollBack leaves a release that serves for the one before, which is confirmed or
-// the factory release: it returns that. One whose files are damaged is passed over, which
-// the reason then says. Where there is none, nothing changes but that the
-// release is marked as degraded, and the error is a [*NoWayBack]. After an [*Unnoted]
-// it is left too.
-func (s *Store) RollBack(name string, id ID, factory int, code Code, reason string) (to Entry, err error) {
-	back, damaged := false, ""
-	err = s.rule(name, id, func(m *modelState, e *Entry) error {
-		if m.Serving != id {
-			return fmt.Errorf("release %s of %s doesn't serve", id, name)
-		}
-		to, back, damaged = s.rollBack(name, m, e, factory, code, reason)
-		if !back && code == ByHand {
-			return errSame
-		}
-		return nil
-	})
-	var unnoted *Unnoted
-	if !back && (err == nil || errors.As(err, &unnoted)) {
-		err = &NoWayBack{Name: name, ID: id, Damaged: damaged}
-	}
-	return to, err
-}
-
-// rollBack is RollBack in a state that is being changed; damaged says what was passed
-// over.
-func (s *Store) rollBack(name string, m *modelState, e *Entry, factory int, code Code, reason string) (to Entry, back bool, damaged string) {
-	was := *e
-	e.State = RolledBack // so that it is none to go back to
-	to, back, damaged = s.wayBack(name, *m, factory)
-	if damaged != "" {
-		reason += "; " + damaged
-	}
-	if !back {
-		*e = was
-		if code != ByHand {
-			at := e.Since
-			e.become(e.State, code, reason)
-			e.Since, e.Degraded = at, true
-		}
-		return Entry{}, false, damaged
-	}
-	e.become(RolledBack, code, reason)
-	e.Trial, e.Degraded, e.Crashes, e.Served = "", false, 0, 0
-	m.Confirmed = slices.DeleteFunc(m.Confirmed, func(c ID) bool { return c == e.ID() })
-	m.Serving = ID{}
-	if !to.Factory {
-		m.Serving = to.ID()
-	}
-	return to, true, damaged
-}
-
-// wayBack is the best release to go back to of those whose files are whole; damaged says
-// which aren't.
-func (s *Store) wayBack(name string, m modelState, factory int) (to Entry, found bool, damaged string) {
-	var lost []string
-	for _, e := range s.backs(name, m, factory) {
-		if !e.Factory { // which whoever names it has opened
-			rel, err := s.Get(name, e.ID())
-			if err != nil {
-				lost = append(lost, fmt.Sprintf("release %s can't be gone back to: %v", e.ID(), err))
-				continue
-			}
-			_ = rel.Close()
-		}
-		return e, true, strings.Join(lost, "; ")
-	}
-	return Entry{}, false, strings.Join(lost, "; ")
-}
-
-// NoWayBack is the error of a roll-back that has nowhere to go.
-type NoWayBack struct {
-	Name    string
-	ID      ID
-	Damaged string // those that there would be, and why not; "" where there are none
-}
-
-func (e *NoWayBack) Error() string {
-	if e.Damaged != "" {
-		return fmt.Sprintf("release %s of %s stays: %s", e.ID, e.Name, e.Damaged)
-	}
-	return fmt.Sprintf("release %s of %s stays: there is no confirmed release and no factory release to go back to", e.ID, e.Name)
 }
 
 // Activate lets a held release serve when it is ready, and has one that was rejected

@@ -58,7 +58,8 @@ func (s *Store) Recover(name string, factory int, boot string) (changed []Entry,
 			}
 			e.Crashes++
 			if e.State == Serving && e.ID() == m.Serving {
-				_, _, _ = s.rollBack(name, m, e, factory, Crashed, "sightd ended unexpectedly while the release was on probation")
+				whole := func(id ID) error { return s.whole(name, id) } // nobody waits for the store yet
+				_, _, _, _ = s.rollBack(name, m, e, factory, Crashed, "sightd ended unexpectedly while the release was on probation", whole)
 				changed = append(changed, *e)
 			} else if e.Crashes >= mostCrashes && (e.State.pending() || e.Asked) {
 				e.reject(Crashed, fmt.Sprintf("sightd ended unexpectedly, %d times in a row, while it tried the release's engine", e.Crashes))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,5 +128,54 @@ func TestARollBackPassesOverWhatIsDamaged(t *testing.T) {
 				t.Errorf("reason %q", reason)
 			}
 		})
+	}
+}
+
+// Where there is none to go back to and no room to note that, both are said.
+func TestNoWayBackOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 0)
+	s.installs(2)
+	s.serves(2)
+	tree := durabletest.NewTree(t, s.dir)
+	s.tree = tree
+	tree.Fail = func(op, _ string) error {
+		if op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	_, err := s.RollBack("tiny", id(2), 0, Crashed, "why")
+	var unnoted *Unnoted
+	var none *NoWayBack
+	if !errors.As(err, &unnoted) || !errors.As(err, &none) {
+		t.Errorf("error %v, want what couldn't be noted and that it stays", err)
+	}
+	if all, _ := s.List("tiny"); !all[0].Degraded || all[0].Code != Crashed {
+		t.Errorf("%+v", all)
+	}
+	if _, err := s.RollBack("tiny", id(2), 0, ByHand, ""); !errors.As(err, &none) || errors.As(err, &unnoted) {
+		t.Errorf("by hand: %v, want that it stays alone: there is nothing to note", err)
+	}
+}
+
+// What a roll-back may go to is read without the store's lock, so it may find out that
+// something is to be read first: nothing has changed then.
+func TestARollBackThatHasSomethingToReadFirstChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, 1)
+	s.installs(2)
+	s.confirms(2)
+	s.installs(3)
+	s.serves(3)
+	m, err := s.read("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := *m.find(id(3))
+	_, back, _, err := s.rollBack("tiny", &m, m.find(id(3)), 1, Crashed, "why", func(i ID) error { return &toRead{i} })
+	var next *toRead
+	if back || !errors.As(err, &next) || next.id != id(2) || !reflect.DeepEqual(*m.find(id(3)), before) || m.Serving != id(3) {
+		t.Errorf("%v, %v: %+v", back, err, m)
 	}
 }

@@ -3,10 +3,12 @@ package strict
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -98,23 +100,38 @@ func (s *source) excerpt(line, col int) string {
 		if r := []rune(shown); len(r) > most {
 			shown = string(r[:most]) + "…"
 		}
-		return fmt.Sprintf("\n%6d | %s", line, printable(shown))
+		return fmt.Sprintf("\n%6d | %s", line, Printable(shown))
 	}
-	return fmt.Sprintf("\n%6d | %s\n       | %s^", line, printable(shown), strings.Repeat(" ", col-1))
+	return fmt.Sprintf("\n%6d | %s\n       | %s^", line, Printable(shown), strings.Repeat(" ", col-1))
 }
 
-// printable keeps control characters off a terminal; a tab becomes one blank,
-// so that columns stay.
-func printable(s string) string {
+// Printable keeps control characters, and those that turn the writing's direction, off a
+// terminal; a tab becomes one blank, so that columns stay.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\t':
 			return ' '
-		case r < ' ' || r == 0x7f || r == utf8.RuneError:
+		case controls(r) || r == utf8.RuneError:
 			return '?'
 		}
 		return r
 	}, s)
+}
+
+func controls(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+
+// Plain is an error where a text has a character that [Printable] wouldn't let through, a
+// tab included.
+func Plain(s string) error {
+	if !utf8.ValidString(s) {
+		return errors.New("it isn't UTF-8")
+	}
+	if i := strings.IndexFunc(s, controls); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(s[i:])
+		return fmt.Errorf("the control character %U at byte %d", r, i+1)
+	}
+	return nil
 }
 
 func quote(s string) string {

@@ -203,6 +203,25 @@ func TestAllFaultsAreReportedInTheirOrder(t *testing.T) {
 	}
 }
 
+func TestControlCharactersAreKeptOffTerminals(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"Zürich 12 °C, naïve": "Zürich 12 °C, naïve",
+		"a\tb":                "a b",
+		"a\x1b[2Jb\r\nc\x7f":  "a?[2Jb??c?",
+		"\u009b2J":            "?2J", // as ESC [
+		"a\u202eb\u2066":      "a?b?",
+		"not UTF-8 \xff\xfe":  "not UTF-8 ??",
+	} {
+		if got := Printable(text); got != want {
+			t.Errorf("%q is printed as %q, want %q", text, got, want)
+		}
+		if err := Plain(text); (err == nil) != (text == want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestPasswordsOfURLsAreMasked(t *testing.T) {
 	t.Parallel()
 	_, err := decodeYAML("wait: rtsp://user:s3cret@host/x")
