@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +238,7 @@ func TestASwapOfOneModelDoesNotPauseTheOther(t *testing.T) {
 	t.Parallel()
 	const first, second = tinyFirst, tinyFirst + 1
 	in, out := make(chan string), make(chan struct{})
+	var armed atomic.Bool // once the factory releases serve
 	halt := func(doing string) {
 		select {
 		case in <- doing:
@@ -248,11 +250,10 @@ func TestASwapOfOneModelDoesNotPauseTheOther(t *testing.T) {
 		for i := range c.Cameras { // that wait for nobody
 			c.Cameras[i].Source = strings.TrimSuffix(c.Cameras[i].Source, "?each=true")
 		}
-		b.building = func(ctx context.Context, n int, _ func(BuildProgress)) error {
-			if n < 3 { // the factory releases
-				return nil
+		b.building = func(ctx context.Context, _ int, _ func(BuildProgress)) error {
+			if armed.Load() {
+				halt("building")
 			}
-			halt("building")
 			return ctx.Err()
 		}
 		b.closing = func(number int) {
@@ -263,8 +264,13 @@ func TestASwapOfOneModelDoesNotPauseTheOther(t *testing.T) {
 	})
 	expect := func(what string, models ...func() ModelStatus) {
 		t.Helper()
-		if got := <-in; got != what {
-			t.Errorf("tiny is %s, want %s", got, what)
+		select {
+		case got := <-in:
+			if got != what {
+				t.Errorf("tiny is %s, want %s", got, what)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("tiny isn't %s within a minute", what)
 		}
 		defer func() { out <- struct{}{} }()
 		for _, m := range models {
@@ -272,6 +278,8 @@ func TestASwapOfOneModelDoesNotPauseTheOther(t *testing.T) {
 			eventually(t, fmt.Sprintf("while tiny is %s, %s goes on", what, n.Name), func() bool { return m().Frames > n.Frames+5 })
 		}
 	}
+	eventually(t, "both factory releases serve", func() bool { return s.model().Frames > 0 && s.tiny().Frames > 0 })
+	armed.Store(true)
 	s.installTiny(first)
 	expect("building", s.model, s.tiny)
 	s.becomes(first, release.Confirmed)
