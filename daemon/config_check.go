@@ -150,6 +150,9 @@ func (c *Config) checkMQTT(doc *strict.Document) {
 	if m.Outbox.MaxBytes < leastOutbox {
 		doc.Errorf("mqtt.outbox.max_bytes", "found %d bytes, wanted 1MB or more: less holds no events", m.Outbox.MaxBytes)
 	}
+	if m.Outbox.MaxAge <= 0 {
+		doc.Errorf("mqtt.outbox.max_age", "found 0s or less, wanted more, such as 72h")
+	}
 	for i, name := range m.Commands {
 		oneOf(doc, fmt.Sprintf("mqtt.commands[%d]", i), name, "snapshot", "rollback", "recalibrate-collect")
 	}

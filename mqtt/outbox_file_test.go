@@ -28,9 +28,8 @@ func appendAll(t *testing.T, o *Outbox, from, to int) {
 	}
 }
 
-// takeOut takes everything out as a session does, until n messages have come,
-// and gives their ids. What it takes is acknowledged but for the last of each
-// window, which comes again.
+// takeOut takes messages out as a session does, acknowledging them, until at least n
+// have come, and gives their ids.
 func takeOut(t *testing.T, o *Outbox, n int) (ids []string) {
 	t.Helper()
 	seq := uint64(0)

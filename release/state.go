@@ -183,6 +183,11 @@ func (m *modelState) parse(name string, data []byte) error {
 // change reads a model's state, has f change it, and writes it. An error of f's
 // leaves it as it was; f tells by [errSame] that there is nothing to write.
 func (s *Store) change(name string, f func(*modelState) error) error {
+	return s.alter(name, f, s.save)
+}
+
+// alter is change with another way to write.
+func (s *Store) alter(name string, f func(*modelState) error, write func(string, modelState) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, err := s.read(name)
@@ -194,7 +199,7 @@ func (s *Store) change(name string, f func(*modelState) error) error {
 	} else if err != nil {
 		return err
 	}
-	return s.save(name, m)
+	return write(name, m)
 }
 
 // save writes a model's state, as change and decide made it.

@@ -1,7 +1,6 @@
 package release
 
 import (
-	"errors"
 	"slices"
 	"sync"
 )
@@ -47,22 +46,13 @@ func (u *unnoted) drop(name string) {
 // decide is change for what holds also where it can't be written: the error is an
 // [*Unnoted] then.
 func (s *Store) decide(name string, f func(*modelState) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m, err := s.read(name)
-	if err != nil {
-		return err
-	}
-	if err := f(&m); errors.Is(err, errSame) {
+	return s.alter(name, f, func(name string, m modelState) error {
+		if err := s.save(name, m); err != nil {
+			s.unnoted.set(name, m)
+			return &Unnoted{err}
+		}
 		return nil
-	} else if err != nil {
-		return err
-	}
-	if err := s.save(name, m); err != nil {
-		s.unnoted.set(name, m)
-		return &Unnoted{err}
-	}
-	return nil
+	})
 }
 
 // Flush writes what was decided of a model's releases and couldn't be written then. It
